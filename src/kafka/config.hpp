@@ -1,0 +1,39 @@
+// Connection properties -> rd_kafka_conf_t, with the fixed settings pulse depends on.
+// Regime: C++. This header does not include rdkafka.h.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.hpp"
+
+namespace pulse::kafka {
+
+using Properties = std::vector<std::pair<std::string, std::string>>;
+
+struct Config {
+    std::string brokers;
+    std::string group_id;  // where offsets are mirrored; empty = nowhere
+    std::string client_id; // at most 32 bytes
+    Properties options;    // user's allow-listed librdkafka properties (pulse.kafka_options)
+    Properties secrets;    // from pulse.secrets_file: sasl.* and ssl.* only
+    int64_t queue_bytes = 32LL * 1024 * 1024; // prefetch bound (queued.max.messages.kbytes)
+};
+
+// "a=b, c=d" or lines "a=b" -> properties; '#' starts a comment line. Errors name the bad item.
+Result<Properties> ParseProperties(std::string_view text, char separator);
+
+// Checks each key against the allow-list and each value with librdkafka itself (its message is
+// returned). Safe in any backend: creates no handle and no thread.
+Status CheckOptions(const Properties &options);
+Status CheckSecrets(const Properties &secrets);
+
+// Reads a secrets file of mode 0600 (or 0400); lines key=value. Errors never contain a value.
+Result<Properties> ReadSecretsFile(const std::string &path);
+
+// Refuses librdkafka versions with known loss (2.1.0 to 2.10.0).
+Status CheckLibraryVersion();
+
+} // namespace pulse::kafka
