@@ -1,0 +1,179 @@
+#include "pg/shmem.hpp"
+
+#include "pg/prelude.hpp"
+
+namespace pulse::pg {
+
+Shared *shared = nullptr;
+
+namespace {
+
+shmem_request_hook_type previous_request_hook = nullptr;
+shmem_startup_hook_type previous_startup_hook = nullptr;
+
+void
+RequestHook()
+{
+    if (previous_request_hook != nullptr)
+        previous_request_hook();
+    RequestAddinShmemSpace(MAXALIGN(sizeof(Shared)));
+    RequestNamedLWLockTranche("pulse", 1);
+}
+
+void
+StartupHook()
+{
+    if (previous_startup_hook != nullptr)
+        previous_startup_hook();
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    bool found = false;
+    shared = static_cast<Shared *>(ShmemInitStruct("pulse", sizeof(Shared), &found));
+    if (!found) {
+        memset(static_cast<void *>(shared), 0, sizeof(Shared));
+        shared->lock = &GetNamedLWLockTranche("pulse")->lock;
+    }
+    LWLockRelease(AddinShmemInitLock);
+}
+
+} // namespace
+
+const char *
+StateName(State state)
+{
+    static const char *const names[] = {"starting", "running",     "idle",          "paused",
+                                        "retrying", "stopped",     "failed",        "offset_lost",
+                                        "topic_changed", "quarantined"};
+    return names[static_cast<int>(state)];
+}
+
+const char *
+PhaseName(Phase phase)
+{
+    static const char *const names[] = {"starting",   "waiting",  "writing",
+                                        "committing", "retrying", "exiting"};
+    return names[static_cast<int>(phase)];
+}
+
+void
+RequestSharedMemory()
+{
+    previous_request_hook = shmem_request_hook;
+    shmem_request_hook = RequestHook;
+    previous_startup_hook = shmem_startup_hook;
+    shmem_startup_hook = StartupHook;
+}
+
+void
+RequireSharedMemory()
+{
+    if (shared == nullptr)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("pulse is not loaded"),
+                        errhint("Add pulse to shared_preload_libraries and restart the server.")));
+}
+
+void
+LockShared()
+{
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+}
+
+void
+LockSharedForRead()
+{
+    LWLockAcquire(shared->lock, LW_SHARED);
+}
+
+void
+UnlockShared()
+{
+    LWLockRelease(shared->lock);
+}
+
+PipelineSlot *
+FindPipeline(const char *name, bool create)
+{
+    PipelineSlot *free_slot = nullptr;
+    for (PipelineSlot &slot : shared->pipelines) {
+        if (slot.is_used && strcmp(slot.name, name) == 0)
+            return &slot;
+        if (!slot.is_used && free_slot == nullptr)
+            free_slot = &slot;
+    }
+    if (!create || free_slot == nullptr)
+        return nullptr;
+    memset(static_cast<void *>(free_slot), 0, sizeof(*free_slot));
+    free_slot->is_used = true;
+    CopyText(free_slot->name, kNameBytes, name);
+    free_slot->state_since = GetCurrentTimestamp();
+    return free_slot;
+}
+
+PartitionSlot *
+FindPartition(const char *pipeline, const char *topic, int32_t partition, bool create)
+{
+    PartitionSlot *free_slot = nullptr;
+    for (PartitionSlot &slot : shared->partitions) {
+        if (!slot.is_used) {
+            if (free_slot == nullptr)
+                free_slot = &slot;
+        } else if (slot.partition == partition && strcmp(slot.pipeline, pipeline) == 0 &&
+                   strcmp(slot.topic, topic) == 0) {
+            return &slot;
+        }
+    }
+    if (!create || free_slot == nullptr)
+        return nullptr;
+    memset(static_cast<void *>(free_slot), 0, sizeof(*free_slot));
+    free_slot->is_used = true;
+    CopyText(free_slot->pipeline, kNameBytes, pipeline);
+    CopyText(free_slot->topic, kTopicBytes, topic);
+    free_slot->partition = partition;
+    free_slot->next_offset = free_slot->low = free_slot->high = -1;
+    free_slot->state = State::kStarting;
+    return free_slot;
+}
+
+void
+SetPipelineState(PipelineSlot *slot, State state, const char *reason, const char *hint)
+{
+    if (slot->state != state || strncmp(slot->reason, reason, kReasonBytes - 1) != 0)
+        slot->state_since = GetCurrentTimestamp();
+    slot->state = state;
+    CopyText(slot->reason, kReasonBytes, reason);
+    CopyText(slot->hint, kReasonBytes, hint);
+}
+
+void
+CopyText(char *target, int size, const char *text)
+{
+    int length = pg_mbcliplen(text, static_cast<int>(strlen(text)), size - 1);
+    memcpy(target, text, length);
+    target[length] = '\0';
+}
+
+void
+WakeProcess(int32_t pid)
+{
+    if (pid == 0)
+        return;
+    PGPROC *proc = BackendPidGetProc(pid);
+    if (proc != nullptr)
+        SetLatch(&proc->procLatch);
+}
+
+void
+WakeLauncher()
+{
+    if (shared != nullptr)
+        WakeProcess(shared->launcher_pid);
+}
+
+void
+WakeCoordinator()
+{
+    if (shared != nullptr)
+        WakeProcess(shared->processes[0].pid);
+}
+
+} // namespace pulse::pg

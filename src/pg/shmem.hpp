@@ -1,0 +1,147 @@
+// Shared memory: what the processes of pulse tell each other and what the stat views show. Numbers
+// and fixed strings only, never a process pointer (W7). Everything is guarded by one LWLock, taken
+// for microseconds; it is empty after a crash restart and rebuilt from the tables.
+// Regime: PG. Includes no server header, so C++ code may read the structs.
+#pragma once
+
+#include <cstdint>
+
+struct LWLock;
+
+namespace pulse::pg {
+
+constexpr int kMaxPipelines = 64;
+constexpr int kMaxProcesses = 128;
+constexpr int kMaxPartitions = 4096;
+constexpr int kMaxCommands = 32;
+constexpr int kNameBytes = 64;   // NAMEDATALEN
+constexpr int kTopicBytes = 250; // Kafka's limit is 249
+constexpr int kReasonBytes = 400;
+constexpr int kCommitRing = 128;
+constexpr int kRateSeconds = 60;
+
+// product.md section 7.
+enum class State : int32_t {
+    kStarting, kRunning, kIdle, kPaused, kRetrying, kStopped, kFailed, kOffsetLost, kTopicChanged,
+    kQuarantined,
+};
+const char *StateName(State state);
+
+enum class Phase : int32_t { kStarting, kWaiting, kWriting, kCommitting, kRetrying, kExiting };
+const char *PhaseName(Phase phase);
+
+enum class ProcessKind : int32_t { kNone, kCoordinator, kWorker };
+
+// Wanted by the coordinator (the coordinator's own slot: by the launcher), started by the launcher.
+struct ProcessSlot {
+    ProcessKind kind;
+    bool is_wanted;        // false: finish the batch in flight and exit
+    bool must_abort;       // with !is_wanted: give the batch in flight up
+    int32_t pid;           // 0 = not running
+    int32_t worker_index;
+    int32_t worker_count;
+    char pipeline[kNameBytes];
+    int64_t definition_version; // pulse.pipelines.version to run with
+    int64_t assignment_version; // changes when partitions come or go
+    int32_t failure_count;      // consecutive starts that ended badly; paces restarts
+    int64_t next_start_at;      // TimestampTz
+
+    State state;
+    int64_t state_since;
+    int64_t next_retry_at;
+    char reason[kReasonBytes];
+    char hint[kReasonBytes];
+    Phase phase;
+    int64_t started_at;
+    int64_t last_commit_at;
+    int64_t writer_since;  // TimestampTz of the batch being written, 0 = none: ingest_horizon()
+    int64_t batch_count, record_count, row_count, duplicate_count, reject_count;
+    int64_t queue_records; // read but not committed
+    int32_t commit_us[kCommitRing]; // duration of the last batches, from begin to commit
+    int32_t commit_next;
+    int64_t rate_second[kRateSeconds];
+    int64_t rate_rows[kRateSeconds];
+};
+
+struct PipelineSlot {
+    bool is_used;
+    char name[kNameBytes];
+    State state; // kRunning: look at the workers
+    int64_t state_since;
+    char reason[kReasonBytes];
+    char hint[kReasonBytes];
+    bool is_broker_down;
+    char broker_error[kReasonBytes];
+    int64_t broker_since;
+};
+
+struct PartitionSlot {
+    bool is_used;
+    char pipeline[kNameBytes];
+    char topic[kTopicBytes];
+    int32_t partition;
+    int64_t next_offset; // committed; -1 = unknown
+    int64_t low, high;   // -1 = unknown
+    int64_t watermarks_at;
+    int64_t last_kafka_timestamp; // TimestampTz of the last committed record, 0 = none
+    int64_t caught_up_at;         // when next_offset last equalled high, 0 = never
+    State state;
+    char reason[kReasonBytes];
+    int32_t worker_pid;
+};
+
+enum class CommandKind : int32_t { kPause, kResume, kStop, kSeek, kWatermarks };
+enum class CommandStatus : int32_t { kFree, kPending, kRunning, kDone };
+
+// A request of a backend, carried out by the coordinator in a transaction of its own, so that the
+// caller's ROLLBACK does not undo it.
+struct Command {
+    CommandStatus status;
+    int64_t id;
+    CommandKind kind;
+    int32_t caller_pid;
+    bool is_abandoned; // the caller no longer waits
+    char pipeline[kNameBytes];
+    char topic[kTopicBytes]; // empty = all
+    int32_t partition;       // -1 = all
+    char argument[128];
+    char caller[kNameBytes]; // role
+    bool is_forced;
+    char sqlstate[6]; // "00000" when it worked
+    char message[kReasonBytes];
+    char hint[kReasonBytes];
+};
+
+struct Shared {
+    LWLock *lock;
+    int32_t launcher_pid;
+    bool extension_seen; // the coordinator found the extension at its last look
+    int64_t probe_requested; // raised by CREATE EXTENSION
+    int64_t last_command_id;
+    ProcessSlot processes[kMaxProcesses]; // [0] is the coordinator
+    PipelineSlot pipelines[kMaxPipelines];
+    PartitionSlot partitions[kMaxPartitions];
+    Command commands[kMaxCommands];
+};
+
+extern Shared *shared; // null when the library was not preloaded
+
+void RequestSharedMemory();       // from _PG_init
+void RequireSharedMemory();       // raises 55000 with a hint when not preloaded
+
+void LockShared();
+void LockSharedForRead();
+void UnlockShared();
+
+// All below need the lock.
+PipelineSlot *FindPipeline(const char *name, bool create);
+PartitionSlot *FindPartition(const char *pipeline, const char *topic, int32_t partition, bool create);
+void SetPipelineState(PipelineSlot *slot, State state, const char *reason, const char *hint);
+void CopyText(char *target, int size, const char *text);
+
+// Wakes a pulse process (its latch); harmless when it is gone. Not under the lock.
+void WakeProcess(int32_t pid);
+void WakeLauncher();
+void WakeCoordinator();
+
+} // namespace pulse::pg
