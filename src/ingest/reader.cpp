@@ -1,0 +1,523 @@
+#include "ingest/reader.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <mutex>
+#include <poll.h>
+#include <unordered_map>
+
+#include "ingest/thread.hpp"
+#include "kafka/consumer.hpp"
+
+namespace pulse::ingest {
+
+namespace {
+
+constexpr int kPollsPerRound = 512;         // between two looks at commands
+constexpr int64_t kReassignDelayUs = 500000; // doubled by each failure of the partition
+constexpr int kMaxReassignShift = 6;
+
+int64_t
+MonotonicUs()
+{
+    return std::chrono::duration_cast<std::chrono::microseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
+
+int64_t
+WallClockUs()
+{
+    return std::chrono::duration_cast<std::chrono::microseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
+} // namespace
+
+class Reader::Impl {
+  public:
+    Impl(const ReaderOptions &options, std::shared_ptr<const decode::Mapping> mapping)
+        : options_(options), mapping_(std::move(mapping))
+    {
+    }
+
+    ~Impl()
+    {
+        if (thread_.joinable()) {
+            stop_ = true;
+            command_event_.Raise();
+            thread_.join();
+        }
+    }
+
+    Status
+    Start()
+    {
+        auto consumer = kafka::Consumer::Create(options_.config);
+        if (!consumer.ok())
+            return Status::Error(consumer.message());
+        consumer_ = std::move(consumer.value());
+        thread_ = StartThread([this] { Run(); });
+        return Status::Ok();
+    }
+
+    // ---- backend's side ----
+
+    int fd() const { return ready_event_.fd(); }
+
+    void
+    Assign(std::vector<PartitionOffset> partitions)
+    {
+        std::lock_guard<std::mutex> guard(mutex_);
+        assignment_++;
+        wanted_ = std::move(partitions);
+        has_assignment_ = true;
+        ready_.clear();
+        ready_bytes_ = 0;
+        command_event_.Raise();
+    }
+
+    void
+    SetMapping(std::shared_ptr<const decode::Mapping> mapping)
+    {
+        std::lock_guard<std::mutex> guard(mutex_);
+        mapping_ = std::move(mapping);
+    }
+
+    std::unique_ptr<Batch>
+    Take()
+    {
+        ready_event_.Clear();
+        std::lock_guard<std::mutex> guard(mutex_);
+        if (ready_.empty()) {
+            if (!is_hungry_) {
+                is_hungry_ = true;
+                command_event_.Raise();
+            }
+            return nullptr;
+        }
+        is_hungry_ = false;
+        std::unique_ptr<Batch> batch = std::move(ready_.front());
+        ready_.pop_front();
+        bool was_full = ready_bytes_ + current_bytes_ >= options_.queue_bytes;
+        ready_bytes_ -= batch->bytes();
+        queued_records_ -= batch->records.size();
+        if (was_full)
+            command_event_.Raise();
+        return batch;
+    }
+
+    std::vector<Notice>
+    TakeNotices()
+    {
+        std::lock_guard<std::mutex> guard(mutex_);
+        return std::exchange(notices_, {});
+    }
+
+    void
+    Mirror(std::vector<PartitionOffset> offsets)
+    {
+        std::lock_guard<std::mutex> guard(mutex_);
+        mirror_ = std::move(offsets);
+        command_event_.Raise();
+    }
+
+    size_t
+    QueuedRecords() const
+    {
+        return queued_records_ + current_records_;
+    }
+
+  private:
+    struct PartitionState {
+        std::string topic;
+        int32_t partition;
+        int64_t position;       // the next record to accept
+        int32_t range_index;    // in current_, -1 = none yet
+        bool is_blocked = false; // after an error, until the next assign: its records are dropped
+        bool is_lost = false;
+        int failure_count = 0;
+    };
+
+    // ---- thread's side ----
+
+    void
+    Run()
+    {
+        try {
+            while (!stop_) {
+                ServeCommands();
+                if (IsFull()) {
+                    WaitForCommand(100);
+                    continue;
+                }
+                bool is_dry = PollSome();
+                HandOver(is_dry);
+                if (is_dry)
+                    WaitForMessages();
+            }
+        } catch (const std::exception &error) {
+            AddNotice({Notice::Kind::kFailed, "", -1, -1, error.what()});
+        } catch (...) {
+            AddNotice({Notice::Kind::kFailed, "", -1, -1, "unknown exception in the reader thread"});
+        }
+    }
+
+    void
+    ServeCommands()
+    {
+        std::vector<PartitionOffset> mirror;
+        bool must_assign = false;
+        {
+            std::lock_guard<std::mutex> guard(mutex_);
+            if (has_assignment_) {
+                has_assignment_ = false;
+                must_assign = true;
+                thread_assignment_ = assignment_;
+                partitions_.clear();
+                index_.clear();
+                for (const PartitionOffset &wanted : wanted_)
+                    partitions_.push_back({wanted.topic, wanted.partition, wanted.next_offset, -1});
+            }
+            if (thread_mapping_ != mapping_) {
+                FinishCurrentLocked(); // a batch has one mapping
+                thread_mapping_ = mapping_;
+                decoder_ = std::make_unique<decode::Decoder>(thread_mapping_);
+            }
+            mirror = std::exchange(mirror_, {});
+        }
+        if (must_assign) {
+            current_.reset();
+            SetCurrentSize();
+            last_partition_ = nullptr;
+            for (size_t i = 0; i < partitions_.size(); i++)
+                index_[partitions_[i].topic].emplace(partitions_[i].partition, i);
+            AssignAll();
+        } else if (reassign_at_us_ != 0 && MonotonicUs() >= reassign_at_us_) {
+            AssignAll();
+        }
+        if (!mirror.empty())
+            consumer_->MirrorOffsets(mirror);
+    }
+
+    // Everything at its position; drops what librdkafka prefetched. Lost partitions are left out.
+    void
+    AssignAll()
+    {
+        reassign_at_us_ = 0;
+        std::vector<PartitionOffset> list;
+        for (PartitionState &state : partitions_) {
+            state.is_blocked = false;
+            if (!state.is_lost)
+                list.push_back({state.topic, state.partition, state.position});
+        }
+        Status status = consumer_->Assign(list);
+        if (!status.ok()) {
+            AddNotice({Notice::Kind::kClientError, "", -1, -1, "assign: " + status.message()});
+            reassign_at_us_ = MonotonicUs() + kReassignDelayUs;
+        }
+    }
+
+    // Reads what is there; true when nothing more is.
+    bool
+    PollSome()
+    {
+        for (int i = 0; i < kPollsPerRound; i++) {
+            if (!consumer_->Poll(0, &message_))
+                return true;
+            switch (message_.kind) {
+            case kafka::Message::Kind::kRecord:
+                TakeRecord();
+                break;
+            case kafka::Message::Kind::kEndOfPartition:
+                TakeEndOfPartition();
+                break;
+            case kafka::Message::Kind::kPartitionError:
+                TakePartitionError();
+                break;
+            case kafka::Message::Kind::kClientError:
+                AddNotice({Notice::Kind::kClientError, "", -1, -1,
+                           message_.error_name + ": " + message_.error_text});
+                break;
+            case kafka::Message::Kind::kLog:
+                break; // errors arrive as events as well; the rest is chatter
+            }
+            if (current_ != nullptr && IsCurrentFull())
+                return false;
+        }
+        return false;
+    }
+
+    PartitionState *
+    FindPartition()
+    {
+        if (last_partition_ != nullptr && last_partition_->partition == message_.partition &&
+            last_partition_->topic == message_.topic)
+            return last_partition_;
+        auto topic = index_.find(std::string(message_.topic));
+        if (topic == index_.end())
+            return nullptr;
+        auto entry = topic->second.find(message_.partition);
+        if (entry == topic->second.end())
+            return nullptr;
+        last_partition_ = &partitions_[entry->second];
+        return last_partition_;
+    }
+
+    Range &
+    RangeOf(PartitionState *state)
+    {
+        if (current_ == nullptr) {
+            current_ = std::make_unique<Batch>();
+            current_->mapping = thread_mapping_;
+            current_->assignment = thread_assignment_;
+            current_since_us_ = MonotonicUs();
+            for (PartitionState &other : partitions_)
+                other.range_index = -1;
+        }
+        if (state->range_index < 0) {
+            state->range_index = static_cast<int32_t>(current_->ranges.size());
+            current_->ranges.push_back(
+                {state->topic, state->partition, state->position, state->position, -1, 0});
+        }
+        return current_->ranges[static_cast<size_t>(state->range_index)];
+    }
+
+    void
+    TakeRecord()
+    {
+        PartitionState *state = FindPartition();
+        // The guard behind every promise: only the next record of an assigned partition is taken.
+        if (state == nullptr || state->is_blocked || state->is_lost || message_.offset < state->position)
+            return;
+        if (IsCurrentEmpty() || (++clock_age_ & 63) == 0)
+            now_us_ = WallClockUs();
+        (void)RangeOf(state);
+        current_->Append(message_, static_cast<uint32_t>(state->range_index), *decoder_, now_us_);
+        state->position = message_.offset + 1;
+        state->failure_count = 0;
+    }
+
+    // Control records and compaction leave offsets without a record: the end of the partition is the
+    // next offset to read all the same, and lag reaches zero.
+    void
+    TakeEndOfPartition()
+    {
+        PartitionState *state = FindPartition();
+        if (state == nullptr || state->is_blocked || message_.offset <= state->position)
+            return;
+        Range &range = RangeOf(state);
+        range.next_offset = message_.offset;
+        state->position = message_.offset;
+    }
+
+    void
+    TakePartitionError()
+    {
+        PartitionState *state = FindPartition();
+        if (state == nullptr || state->is_lost)
+            return;
+        // What precedes the error is in the batch; what librdkafka has prefetched behind it is dropped
+        // and read again from the position (K4).
+        state->is_blocked = true;
+        if (message_.is_out_of_range) {
+            state->is_lost = true;
+            AddNotice({Notice::Kind::kOffsetLost, state->topic, state->partition, state->position,
+                       message_.error_text});
+            return;
+        }
+        AddNotice({Notice::Kind::kPartitionError, state->topic, state->partition, state->position,
+                   message_.error_name + ": " + message_.error_text});
+        int shift = std::min(state->failure_count++, kMaxReassignShift);
+        int64_t at_us = MonotonicUs() + (kReassignDelayUs << shift);
+        if (reassign_at_us_ == 0 || at_us < reassign_at_us_)
+            reassign_at_us_ = at_us;
+    }
+
+    bool IsCurrentEmpty() const { return current_ == nullptr || current_->records.empty(); }
+
+    bool
+    IsCurrentFull() const
+    {
+        return current_->records.size() >= options_.batch_max_rows ||
+               current_->payload_bytes() >= options_.batch_max_bytes;
+    }
+
+    bool
+    IsFull()
+    {
+        std::lock_guard<std::mutex> guard(mutex_);
+        return ready_bytes_ + current_bytes_ >= options_.queue_bytes && !ready_.empty();
+    }
+
+    // Under load the backend is busy and batches fill up; when it is hungry, whatever is there goes.
+    void
+    HandOver(bool is_dry)
+    {
+        SetCurrentSize();
+        if (current_ == nullptr)
+            return;
+        std::lock_guard<std::mutex> guard(mutex_);
+        bool has_waited = MonotonicUs() - current_since_us_ >= options_.batch_max_wait_us;
+        if (IsCurrentFull() || (is_hungry_ && has_waited && (is_dry || !IsCurrentEmpty())))
+            FinishCurrentLocked();
+    }
+
+    void
+    FinishCurrentLocked()
+    {
+        if (current_ == nullptr)
+            return;
+        for (Range &range : current_->ranges)
+            range.high_watermark = consumer_->CachedWatermarks(range.topic, range.partition).high;
+        if (current_->assignment == assignment_) {
+            ready_bytes_ += current_->bytes();
+            queued_records_ += current_->records.size();
+            ready_.push_back(std::move(current_));
+            is_hungry_ = false;
+            ready_event_.Raise();
+        }
+        current_.reset();
+        SetCurrentSize();
+    }
+
+    void
+    SetCurrentSize()
+    {
+        current_bytes_ = current_ == nullptr ? 0 : current_->bytes();
+        current_records_ = current_ == nullptr ? 0 : current_->records.size();
+    }
+
+    void
+    AddNotice(Notice notice)
+    {
+        std::lock_guard<std::mutex> guard(mutex_);
+        if (notices_.size() >= 1000) // the backend is busy; the latest matter least when so many came
+            return;
+        notices_.push_back(std::move(notice));
+        ready_event_.Raise();
+    }
+
+    void
+    WaitForMessages()
+    {
+        int64_t timeout_us = 1000000;
+        if (current_ != nullptr) {
+            int64_t due_us = current_since_us_ + options_.batch_max_wait_us;
+            timeout_us = std::min(timeout_us, std::max<int64_t>(due_us - MonotonicUs(), 1000));
+        }
+        if (reassign_at_us_ != 0)
+            timeout_us = std::min(timeout_us,
+                                  std::max<int64_t>(reassign_at_us_ - MonotonicUs(), 1000));
+        pollfd fds[2] = {{consumer_->wakeup_fd(), POLLIN, 0}, {command_event_.fd(), POLLIN, 0}};
+        (void)poll(fds, 2, static_cast<int>(timeout_us / 1000));
+        consumer_->ClearWakeup();
+        command_event_.Clear();
+    }
+
+    void
+    WaitForCommand(int timeout_ms)
+    {
+        pollfd fd = {command_event_.fd(), POLLIN, 0};
+        (void)poll(&fd, 1, timeout_ms);
+        command_event_.Clear();
+    }
+
+    const ReaderOptions options_;
+    std::atomic<bool> stop_{false};
+    EventFd ready_event_;   // thread -> backend
+    EventFd command_event_; // backend -> thread
+
+    mutable std::mutex mutex_; // guards this block
+    std::shared_ptr<const decode::Mapping> mapping_;
+    std::vector<PartitionOffset> wanted_;
+    bool has_assignment_ = false;
+    uint64_t assignment_ = 0;
+    std::vector<PartitionOffset> mirror_;
+    std::deque<std::unique_ptr<Batch>> ready_;
+    size_t ready_bytes_ = 0;
+    bool is_hungry_ = false;
+    std::vector<Notice> notices_;
+
+    std::atomic<size_t> queued_records_{0};
+    std::atomic<size_t> current_records_{0};
+    std::atomic<size_t> current_bytes_{0};
+
+    // The thread's own.
+    std::unique_ptr<kafka::Consumer> consumer_;
+    std::shared_ptr<const decode::Mapping> thread_mapping_;
+    std::unique_ptr<decode::Decoder> decoder_;
+    uint64_t thread_assignment_ = 0;
+    std::vector<PartitionState> partitions_;
+    std::unordered_map<std::string, std::unordered_map<int32_t, size_t>> index_;
+    PartitionState *last_partition_ = nullptr;
+    std::unique_ptr<Batch> current_;
+    int64_t current_since_us_ = 0;
+    int64_t reassign_at_us_ = 0;
+    int64_t now_us_ = 0;
+    uint32_t clock_age_ = 0;
+    kafka::Message message_;
+    std::thread thread_;
+};
+
+Reader::Reader(std::unique_ptr<Impl> impl) : impl_(std::move(impl))
+{
+}
+
+Reader::~Reader() = default;
+
+Result<std::unique_ptr<Reader>>
+Reader::Start(const ReaderOptions &options, std::shared_ptr<const decode::Mapping> mapping)
+{
+    auto impl = std::make_unique<Impl>(options, std::move(mapping));
+    Status status = impl->Start();
+    if (!status.ok())
+        return status;
+    return std::unique_ptr<Reader>(new Reader(std::move(impl)));
+}
+
+int
+Reader::fd() const
+{
+    return impl_->fd();
+}
+
+void
+Reader::Assign(std::vector<PartitionOffset> partitions)
+{
+    impl_->Assign(std::move(partitions));
+}
+
+void
+Reader::SetMapping(std::shared_ptr<const decode::Mapping> mapping)
+{
+    impl_->SetMapping(std::move(mapping));
+}
+
+std::unique_ptr<Batch>
+Reader::Take()
+{
+    return impl_->Take();
+}
+
+std::vector<Notice>
+Reader::TakeNotices()
+{
+    return impl_->TakeNotices();
+}
+
+void
+Reader::Mirror(std::vector<PartitionOffset> offsets)
+{
+    impl_->Mirror(std::move(offsets));
+}
+
+size_t
+Reader::QueuedRecords() const
+{
+    return impl_->QueuedRecords();
+}
+
+} // namespace pulse::ingest
