@@ -22,7 +22,7 @@ class Arena {
         bytes = (bytes + 7) & ~size_t{7};
         if (bytes > left_) {
             size_t chunk_bytes = bytes > kChunkBytes ? bytes : kChunkBytes;
-            chunks_.push_back(std::make_unique<char[]>(chunk_bytes));
+            chunks_.push_back(std::make_unique_for_overwrite<char[]>(chunk_bytes));
             next_ = chunks_.back().get();
             left_ = chunk_bytes;
             reserved_bytes_ += chunk_bytes;
