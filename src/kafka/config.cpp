@@ -1,7 +1,7 @@
 // Turns a Config into librdkafka settings. What users may set is an allow-list, because some
-// properties load libraries, run commands, install signal handlers or probe files in the server; what
-// pulse's guarantees rest on is set last and can't be set by anybody else.
-// Called by Consumer, Producer and the SQL functions that store settings. Regime: C++.
+// properties load libraries, run commands, install signal handlers or probe files in the server;
+// what pulse's guarantees rest on is set last and can't be set by anybody else. Called by Consumer,
+// Producer and the SQL functions that store settings. Regime: C++.
 #include "kafka/config.hpp"
 
 #include <algorithm>
@@ -71,11 +71,9 @@ constexpr std::string_view kOwned[] = {
 
 // pulse's choice where the user has none.
 constexpr Setting kDefaults[] = {
-    {"reconnect.backoff.ms", "100", kBoth},
-    {"reconnect.backoff.max.ms", "10000", kBoth},
+    {"reconnect.backoff.ms", "100", kBoth},      {"reconnect.backoff.max.ms", "10000", kBoth},
     {"fetch.min.bytes", "1", kConsumerOnly}, // a fetch returns as soon as there is anything
-    {"fetch.wait.max.ms", "500", kConsumerOnly},
-    {"fetch.error.backoff.ms", "250", kConsumerOnly},
+    {"fetch.wait.max.ms", "500", kConsumerOnly}, {"fetch.error.backoff.ms", "250", kConsumerOnly},
     {"linger.ms", "5", kProducerOnly},
 };
 
@@ -140,31 +138,27 @@ constexpr Allowed kAllowedSecrets[] = {
 };
 
 const Allowed *
-FindAllowed(const Allowed *first, const Allowed *last, std::string_view key)
-{
+FindAllowed(const Allowed *first, const Allowed *last, std::string_view key) {
     const Allowed *found =
         std::find_if(first, last, [key](const Allowed &allowed) { return allowed.key == key; });
     return found == last ? nullptr : found;
 }
 
 bool
-IsOwned(std::string_view key)
-{
+IsOwned(std::string_view key) {
     return std::any_of(std::begin(kFixed), std::end(kFixed),
                        [key](const Setting &setting) { return setting.key == key; }) ||
            std::find(std::begin(kOwned), std::end(kOwned), key) != std::end(kOwned);
 }
 
 bool
-IsFor(Use use, ClientRole role)
-{
+IsFor(Use use, ClientRole role) {
     return use == kBoth || (use == kConsumerOnly) == (role == ClientRole::kConsumer);
 }
 
 // GSSAPI is librdkafka's default and runs kinit through system(); OAUTHBEARER needs a callback.
 Status
-CheckMechanism(const std::string &key, const std::string &value)
-{
+CheckMechanism(const std::string &key, const std::string &value) {
     if (key != "sasl.mechanism" && key != "sasl.mechanisms")
         return Status::Ok();
     for (const char *mechanism : {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"})
@@ -176,8 +170,8 @@ CheckMechanism(const std::string &key, const std::string &value)
 
 // is_secret: the message must not repeat the value, and librdkafka's own message may.
 Status
-SetProperty(rd_kafka_conf_t *conf, const std::string &key, const std::string &value, bool is_secret)
-{
+SetProperty(rd_kafka_conf_t *conf, const std::string &key, const std::string &value,
+            bool is_secret) {
     if (value.find('\0') != std::string::npos)
         return Status::Error("value of Kafka property \"" + key + "\" contains a zero byte");
     char reason[512] = "";
@@ -192,8 +186,7 @@ SetProperty(rd_kafka_conf_t *conf, const std::string &key, const std::string &va
 // One check for both tables, so that what is accepted is what is set later.
 Status
 CheckAndSet(rd_kafka_conf_t *conf, const Properties &properties, bool is_secret,
-            const ClientRole *role)
-{
+            const ClientRole *role) {
     std::vector<std::string_view> seen;
     for (const auto &[key, value] : properties) {
         const Allowed *allowed =
@@ -224,14 +217,12 @@ CheckAndSet(rd_kafka_conf_t *conf, const Properties &properties, bool is_secret,
 }
 
 bool
-StartsWithNoCase(const std::string &text, const char *prefix, size_t length)
-{
+StartsWithNoCase(const std::string &text, const char *prefix, size_t length) {
     return text.size() >= length && strncasecmp(text.c_str(), prefix, length) == 0;
 }
 
 Status
-CheckSaslComplete(const Config &config)
-{
+CheckSaslComplete(const Config &config) {
     bool wants_sasl = false;
     for (const auto &[key, value] : config.options)
         if (key == "security.protocol" && StartsWithNoCase(value, "sasl", 4))
@@ -248,8 +239,7 @@ CheckSaslComplete(const Config &config)
 
 // librdkafka's messages about certificates may quote what they failed to read.
 std::string
-WithoutSecrets(std::string text, const Config &config)
-{
+WithoutSecrets(std::string text, const Config &config) {
     for (const auto &[key, value] : config.secrets) {
         if (value.size() < 4)
             continue;
@@ -260,8 +250,7 @@ WithoutSecrets(std::string text, const Config &config)
 }
 
 std::string_view
-Trim(std::string_view text)
-{
+Trim(std::string_view text) {
     constexpr std::string_view kBlank = " \t\r\n\f\v";
     size_t first = text.find_first_not_of(kBlank);
     if (first == std::string_view::npos)
@@ -272,8 +261,7 @@ Trim(std::string_view text)
 } // namespace
 
 Result<Properties>
-ParseProperties(std::string_view text, char separator)
-{
+ParseProperties(std::string_view text, char separator) {
     Properties properties;
     while (!text.empty()) {
         size_t end = text.find(separator);
@@ -291,22 +279,19 @@ ParseProperties(std::string_view text, char separator)
 }
 
 Status
-CheckOptions(const Properties &options)
-{
+CheckOptions(const Properties &options) {
     ConfHandle scratch(rd_kafka_conf_new());
     return CheckAndSet(scratch.get(), options, false, nullptr);
 }
 
 Status
-CheckSecrets(const Properties &secrets)
-{
+CheckSecrets(const Properties &secrets) {
     ConfHandle scratch(rd_kafka_conf_new());
     return CheckAndSet(scratch.get(), secrets, true, nullptr);
 }
 
 Status
-CheckVersion(int version)
-{
+CheckVersion(int version) {
     // 0xMMmmrrxx. 2.1.0 to 2.11.0 lose or repeat records after leader changes; older than 2.0.2 was
     // never tried and lacks calls used here.
     int release = static_cast<int>(static_cast<unsigned>(version) >> 8);
@@ -319,14 +304,12 @@ CheckVersion(int version)
 }
 
 Status
-CheckLibraryVersion()
-{
+CheckLibraryVersion() {
     return CheckVersion(rd_kafka_version());
 }
 
 Result<ConfHandle>
-BuildConf(const Config &config, ClientRole role)
-{
+BuildConf(const Config &config, ClientRole role) {
     if (config.brokers.empty())
         return Status::Error("no Kafka brokers are configured");
     if (config.client_id.size() > kMaxClientIdBytes)
@@ -338,7 +321,8 @@ BuildConf(const Config &config, ClientRole role)
     ConfHandle conf(rd_kafka_conf_new());
     for (const Setting &setting : kDefaults)
         if (IsFor(setting.use, role))
-            if (Status status = SetProperty(conf.get(), std::string(setting.key), setting.value, false);
+            if (Status status =
+                    SetProperty(conf.get(), std::string(setting.key), setting.value, false);
                 !status.ok())
                 return status;
     if (Status status = CheckAndSet(conf.get(), config.options, false, &role); !status.ok())
@@ -365,11 +349,9 @@ BuildConf(const Config &config, ClientRole role)
 }
 
 Result<ClientHandle>
-NewClient(const Config &config, ClientRole role, ConfHandle conf)
-{
+NewClient(const Config &config, ClientRole role, ConfHandle conf) {
     char reason[512] = "";
-    rd_kafka_type_t type =
-        role == ClientRole::kConsumer ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER;
+    rd_kafka_type_t type = role == ClientRole::kConsumer ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER;
     ClientHandle client(rd_kafka_new(type, conf.get(), reason, sizeof(reason)));
     if (!client)
         return Status::Error("could not create a Kafka client: " + WithoutSecrets(reason, config));

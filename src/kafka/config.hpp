@@ -2,6 +2,7 @@
 // Regime: C++. This header does not include rdkafka.h.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -33,7 +34,8 @@ Status CheckSecrets(const Properties &secrets);
 // Reads a secrets file of mode 0600 (or 0400); lines key=value. Errors never contain a value.
 Result<Properties> ReadSecretsFile(const std::string &path);
 
-// Refuses librdkafka versions with known loss (2.1.0 to 2.10.0).
+// Refuses librdkafka versions with known loss: all but 2.0.2 and 2.11.1 or later.
 Status CheckLibraryVersion();
+Status CheckVersion(int version); // the same for a given rd_kafka_version()
 
 } // namespace pulse::kafka

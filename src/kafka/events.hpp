@@ -1,5 +1,6 @@
-// What librdkafka's callbacks have to say, kept until the owner of the client asks. Bounded: a storm
-// of log lines can't take memory and can't push errors out; what is dropped is counted and told.
+// What librdkafka's callbacks have to say, kept until the owner of the client asks. Bounded: a
+// storm of log lines can't take memory and can't push errors out; what is dropped is counted and
+// told.
 //
 // With log.queue=true and the log queue forwarded, error_cb and log_cb run inside the owner's poll
 // call, on its thread, so there is no lock here. Regime: C++; AddError and AddLog never throw, as
@@ -30,7 +31,8 @@ class ClientEvents {
     void AddLog(int severity, const char *facility, const char *text) noexcept;
 
     bool empty() const;
-    // The oldest error, else the oldest log line, else a line about what was dropped; false if none.
+    // The oldest error, else the oldest log line, else a line about what was dropped; false if
+    // none.
     bool Pop(ClientEvent *event);
 
   private:

@@ -1,9 +1,10 @@
 // Owners of what librdkafka's C API hands out, and the one way to make a client configuration.
 // Included by the .cpp files of src/kafka only, since it includes rdkafka.h. Regime: C++.
 //
-// In a class that holds several of these, members are destroyed in reverse order of declaration, and
-// librdkafka demands: message before queue, queue before client, client before whatever its callbacks
-// or its wake-up descriptor point at. So declare: callback target, descriptor, client, queue, message.
+// In a class that holds several of these, members are destroyed in reverse order of declaration,
+// and librdkafka demands: message before queue, queue before client, client before whatever its
+// callbacks or its wake-up descriptor point at. So declare: callback target, descriptor, client,
+// queue, message.
 #pragma once
 
 #include <memory>
@@ -17,24 +18,17 @@
 namespace pulse::kafka {
 
 template <auto Destroy> struct Deleter {
-    template <typename T>
-    void
-    operator()(T *handle) const
-    {
-        Destroy(handle);
-    }
+    template <typename T> void operator()(T *handle) const { Destroy(handle); }
 };
 
 // Never rd_kafka_destroy(): for a consumer that is a consumer_close(), which can block for ever.
 inline void
-DestroyClient(rd_kafka_t *client)
-{
+DestroyClient(rd_kafka_t *client) {
     rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }
 
 inline void
-DestroyMetadata(const rd_kafka_metadata *metadata)
-{
+DestroyMetadata(const struct rd_kafka_metadata *metadata) {
     rd_kafka_metadata_destroy(metadata);
 }
 
@@ -46,20 +40,18 @@ using MessageHandle = std::unique_ptr<rd_kafka_message_t, Deleter<rd_kafka_messa
 using TopicHandle = std::unique_ptr<rd_kafka_topic_t, Deleter<rd_kafka_topic_destroy>>;
 using PartitionListHandle = std::unique_ptr<rd_kafka_topic_partition_list_t,
                                             Deleter<rd_kafka_topic_partition_list_destroy>>;
-using MetadataHandle = std::unique_ptr<const rd_kafka_metadata, Deleter<DestroyMetadata>>;
+using MetadataHandle = std::unique_ptr<const struct rd_kafka_metadata, Deleter<DestroyMetadata>>;
 using HeadersHandle = std::unique_ptr<rd_kafka_headers_t, Deleter<rd_kafka_headers_destroy>>;
 using AdminOptionsHandle =
     std::unique_ptr<rd_kafka_AdminOptions_t, Deleter<rd_kafka_AdminOptions_destroy>>;
-using AlterOffsetsHandle =
-    std::unique_ptr<rd_kafka_AlterConsumerGroupOffsets_t,
-                    Deleter<rd_kafka_AlterConsumerGroupOffsets_destroy>>;
+using AlterOffsetsHandle = std::unique_ptr<rd_kafka_AlterConsumerGroupOffsets_t,
+                                           Deleter<rd_kafka_AlterConsumerGroupOffsets_destroy>>;
 using ErrorHandle = std::unique_ptr<rd_kafka_error_t, Deleter<rd_kafka_error_destroy>>;
 
 class FileDescriptor {
   public:
     explicit FileDescriptor(int fd) : fd_(fd) {}
-    ~FileDescriptor()
-    {
+    ~FileDescriptor() {
         if (fd_ >= 0)
             close(fd_);
     }
@@ -74,8 +66,8 @@ class FileDescriptor {
 
 enum class ClientRole { kConsumer, kProducer };
 
-// Everything of config checked and set, then the settings the user can't override. Callbacks and the
-// opaque pointer are the caller's. Errors: a message without secret values.
+// Everything of config checked and set, then the settings the user can't override. Callbacks and
+// the opaque pointer are the caller's. Errors: a message without secret values.
 Result<ConfHandle> BuildConf(const Config &config, ClientRole role);
 
 // rd_kafka_new(); takes conf over. Errors: librdkafka's reason without secret values.
