@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/arena.hpp"
+#include "decode/json_text.hpp"
 #include "decode/key_index.hpp"
 #include "decode/message.hpp"
 #include "decode/path_tree.hpp"
@@ -56,36 +57,51 @@ class Scanner {
     const KeyIndex::Object &rest_object() const { return rest_object_; } // if value is an object
 
   private:
-    class Stream;
-    struct Handler;
-    using Reader = rapidjson::GenericReader<rapidjson::UTF8<>, rapidjson::UTF8<>,
-                                            RapidJsonAllocator>;
+    friend struct ScannerEvents; // hands on what RapidJSON reports
+    using Reader =
+        rapidjson::GenericReader<rapidjson::UTF8<>, rapidjson::UTF8<>, RapidJsonAllocator>;
 
     // An object or array that is still open.
     struct Frame {
         const char *start;
-        int32_t node;       // where its value is wanted, or PathTree::kNone
+        const char *member_start; // objects: the quote before the current member's name
+        int32_t node;             // where its value is wanted, or PathTree::kNone
+        uint32_t index;           // arrays: of the current element
         bool is_object;
-        uint32_t index;     // of the current element, arrays only
-        uint32_t parent_key_length;
+        bool is_in_member; // objects: between a name and the end of its value
         KeyIndex::Object names;
-        // The member being read, in the innermost object: where its raw name begins.
-        const char *member_start;
-        int32_t member_node;
     };
 
-    bool OnKey(const char *text, uint32_t length, Arena &arena);
+    bool OnName(const char *text, uint32_t length);
     bool OnString(const char *text, uint32_t length);
     bool OnNumber(const char *text, uint32_t length);
-    bool OnOpen(JsonKind kind, const char *start);
-    bool OnClose(JsonKind kind, const char *end);
-    void OnValue(JsonKind kind, const char *text, const char *end, bool has_escape);
-
-    bool Fail(RejectCode code, const Message &message);
-    bool FailEscape(const EscapeCheckView &fault);
-    void PathHere(Pointer *pointer) const;
+    bool OnOpen(bool is_object, const char *start);
+    bool OnClose(const char *end);
+    bool OnValue(const JsonValue &value, int32_t node);
+    bool HasEscape(std::string_view inner) const;
+    bool FailEscape(const EscapeCheck &check, std::string_view inner);
+    bool FailParse(rapidjson::ParseErrorCode code, size_t offset);
+    bool FailHere(RejectCode code, const Message &message);
+    Pointer PathHere() const;
 
     const PathTree &tree_;
+    const size_t max_depth_;
+    const uint64_t hash_seed_;
+    Reader reader_;
+
+    std::string_view document_;
+    size_t base_ = 0;
+    Arena *arena_ = nullptr;
+    Reject *reject_ = nullptr;
+    bool may_have_escapes_ = false;
+    int32_t pending_node_ = PathTree::kNone; // of the value that comes next
+
+    std::vector<Frame> frames_;
+    KeyIndex keys_;
+    JsonValue top_;
+    std::vector<JsonValue> values_; // by node
+    std::vector<LooseMember> loose_members_;
+    KeyIndex::Object rest_object_;
 };
 
 } // namespace pulse::decode
