@@ -31,6 +31,8 @@ extern "C" {
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
+#include "rewrite/rewriteHandler.h"
+#include "catalog/pg_index.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "fmgr.h"

@@ -1,0 +1,108 @@
+CREATE TABLE pulse.pipelines (
+    name          text PRIMARY KEY CHECK (octet_length(name) BETWEEN 1 AND 63),
+    topics        text[] NOT NULL CHECK (cardinality(topics) > 0),
+    target        text NOT NULL,
+    settings      jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(settings) = 'object'),
+    columns       text[] NOT NULL,
+    owner         text NOT NULL,
+    desired_state text NOT NULL DEFAULT 'running' CHECK (desired_state IN ('running', 'paused', 'stopped')),
+    reason        text,
+    hint          text,
+    version       bigint NOT NULL DEFAULT 1,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    changed_at    timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE pulse.pipelines IS 'topics -> target table; change it with create_pipeline, alter_pipeline, drop_pipeline';
+COMMENT ON COLUMN pulse.pipelines.topics IS 'topic names, or regular expressions with leading ^';
+COMMENT ON COLUMN pulse.pipelines.target IS 'schema-qualified name of the table that is written';
+COMMENT ON COLUMN pulse.pipelines.settings IS 'settings of this pipeline, without the prefix pulse.';
+COMMENT ON COLUMN pulse.pipelines.columns IS 'columns of the target the pipeline counts on; when one is gone the pipeline fails instead of dropping its values';
+COMMENT ON COLUMN pulse.pipelines.owner IS 'role the target is written as, unless pulse.role names another';
+COMMENT ON COLUMN pulse.pipelines.desired_state IS 'running, paused or stopped: what pause, resume, stop and the breaker asked for';
+COMMENT ON COLUMN pulse.pipelines.version IS 'raised by every change; workers start again with the new one';
+
+CREATE TABLE pulse.offsets (
+    pipeline             text NOT NULL,
+    topic                text NOT NULL,
+    partition            int NOT NULL,
+    next_offset          bigint NOT NULL CHECK (next_offset >= 0),
+    highest_offset       bigint NOT NULL,
+    topic_epoch          int NOT NULL DEFAULT 0,
+    fence                bigint NOT NULL DEFAULT 0,
+    records              bigint NOT NULL DEFAULT 0,
+    rows                 bigint NOT NULL DEFAULT 0,
+    duplicates           bigint NOT NULL DEFAULT 0,
+    rejects              bigint NOT NULL DEFAULT 0,
+    filtered             bigint NOT NULL DEFAULT 0,
+    last_kafka_timestamp timestamptz,
+    updated_at           timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (pipeline, topic, partition)
+) WITH (fillfactor = 30, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+COMMENT ON TABLE pulse.offsets IS 'the next offset of every partition, moved in the transaction of its rows; everything below it is accounted for';
+COMMENT ON COLUMN pulse.offsets.next_offset IS 'the next Kafka offset to read';
+COMMENT ON COLUMN pulse.offsets.highest_offset IS 'the largest next_offset ever reached; records below it are read again after a seek';
+COMMENT ON COLUMN pulse.offsets.topic_epoch IS 'raised when a recreated topic is accepted';
+COMMENT ON COLUMN pulse.offsets.fence IS 'raised by each worker that takes the partition; a batch of an earlier owner does not commit';
+COMMENT ON COLUMN pulse.offsets.records IS 'records committed = rows + duplicates + rejects + filtered';
+COMMENT ON COLUMN pulse.offsets.rows IS 'rows inserted into the target';
+COMMENT ON COLUMN pulse.offsets.duplicates IS 'records that were in the target, or in raw.dlq, already';
+COMMENT ON COLUMN pulse.offsets.rejects IS 'dead letters written';
+COMMENT ON COLUMN pulse.offsets.filtered IS 'records a stage filtered out';
+
+CREATE TABLE pulse.offset_log (
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    pipeline   text NOT NULL,
+    topic      text NOT NULL,
+    partition  int NOT NULL,
+    old_offset bigint,
+    new_offset bigint NOT NULL,
+    reason     text NOT NULL,
+    changed_by text NOT NULL DEFAULT current_user
+);
+CREATE INDEX offset_log_changed_at_idx ON pulse.offset_log (changed_at);
+COMMENT ON TABLE pulse.offset_log IS 'who moved an offset, when and why; the moves of ordinary batches are not in it';
+
+CREATE TABLE pulse.gaps (
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    pipeline    text NOT NULL,
+    topic       text NOT NULL,
+    partition   int NOT NULL,
+    topic_epoch int NOT NULL,
+    from_offset bigint NOT NULL,
+    to_offset   bigint,
+    reason      text NOT NULL,
+    accepted_by text NOT NULL DEFAULT current_user
+);
+COMMENT ON TABLE pulse.gaps IS 'ranges of records that were never read, and who accepted that';
+COMMENT ON COLUMN pulse.gaps.to_offset IS 'first offset after the gap; NULL when it is not known';
+
+CREATE TABLE pulse.batch_log (
+    finished_at timestamptz NOT NULL,
+    started_at  timestamptz NOT NULL,
+    pipeline    text NOT NULL,
+    worker      int NOT NULL,
+    batches     int NOT NULL,
+    records     bigint NOT NULL,
+    rows        bigint NOT NULL,
+    duplicates  bigint NOT NULL,
+    rejects     bigint NOT NULL,
+    bytes       bigint NOT NULL,
+    busy_ms     double precision NOT NULL,
+    end_reason  text NOT NULL
+);
+CREATE INDEX batch_log_finished_at_idx ON pulse.batch_log (finished_at);
+COMMENT ON TABLE pulse.batch_log IS 'recent batches; small batches of the same second share a row (batches says how many)';
+COMMENT ON COLUMN pulse.batch_log.busy_ms IS 'time from the begin of the transactions to their commits, milliseconds';
+COMMENT ON COLUMN pulse.batch_log.end_reason IS 'committed, or why the batch did not commit';
+
+CREATE TABLE pulse._installation (
+    default_pipeline_created_at timestamptz NOT NULL
+);
+COMMENT ON TABLE pulse._installation IS 'one row once the default pipeline was made; dropping the pipeline does not bring it back';
+
+-- So that a restored dump goes on exactly where its rows end.
+SELECT pg_catalog.pg_extension_config_dump('pulse.pipelines', '');
+SELECT pg_catalog.pg_extension_config_dump('pulse.offsets', '');
+SELECT pg_catalog.pg_extension_config_dump('pulse.offset_log', '');
+SELECT pg_catalog.pg_extension_config_dump('pulse.gaps', '');
+SELECT pg_catalog.pg_extension_config_dump('pulse._installation', '');

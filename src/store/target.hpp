@@ -1,0 +1,83 @@
+// A pipeline and its target table as the catalog describes them: which column takes what, what
+// identifies a duplicate, which short cuts are allowed. Plain data, filled inside a transaction.
+// Regime: PG.
+#pragma once
+
+#include <cstdint>
+
+#include "decode/mapping.hpp"
+#include "pg/shmem.hpp"
+
+namespace pulse::store {
+
+constexpr int kMaxColumns = 400;
+constexpr int kMaxPointerBytes = 256;
+constexpr int kMaxTopics = 256;
+
+// What fills a column.
+enum class ColumnSource : uint8_t {
+    kCell, // a decoded field (cell_index)
+    kEventId, // a decoded field; topic-partition-offset when the event has none
+    kKafkaTopic, kKafkaPartition, kKafkaOffset, kKafkaTimestamp, kKafkaKey, kKafkaHeaders, kIngestedAt,
+    kTopicEpoch,
+};
+
+struct TargetColumn {
+    char name[pg::kNameBytes];
+    ColumnSource source;
+    int32_t cell_index; // -1 for metadata
+    decode::ColumnType decode_type;
+    bool is_required;
+    bool is_event_time;
+    bool has_default;
+    uint32_t max_bytes;
+    unsigned int type_oid;
+    int32_t type_modifier;
+    char type_name[128];             // for the column definition list
+    char *default_expression;        // TopMemoryContext or null
+    char pointer[kMaxPointerBytes];  // JSON pointer from the pipeline's mapping; empty = the name
+};
+
+struct Target {
+    unsigned int relation; // Oid
+    unsigned int owner;
+    char qualified_name[2 * pg::kNameBytes + 8]; // quoted
+    char conflict_columns[1024];                 // quoted, comma separated; empty = no usable unique index
+    bool is_partitioned;
+    bool is_managed;     // range partitioned by one timestamptz column: pulse makes the partitions
+    bool may_use_leaf;   // rows of one partition may be written into it directly
+    bool has_row_triggers; // BEFORE INSERT: counters must come from what was stored
+    char partition_unit[8]; // day, hour, month
+    int32_t column_count;
+    int32_t cell_count;
+    int32_t rest_cell;       // -1 = none
+    int32_t event_type_cell; // -1 = the target has no such text column: no counters
+    int32_t event_time_cell; // -1 = none
+    int32_t user_id_cell;
+    TargetColumn columns[kMaxColumns];
+};
+
+struct PipelineDefinition {
+    char name[pg::kNameBytes];
+    char target[2 * pg::kNameBytes + 8];
+    char owner[pg::kNameBytes];
+    int64_t version;
+    bool wants_running;
+    char partition_unit[8];
+};
+
+// Reads pulse.pipelines and lays the pipeline's settings over this process's (pg::OverrideSetting).
+// False when there is no such pipeline. Errors: 22023 for a bad setting.
+bool LoadPipeline(const char *name, PipelineDefinition *definition);
+
+// Describes the target. Raises class 42 errors when it is gone, or when a column the pipeline counts
+// on is; takes new columns in (pulse.pipelines.columns). Needs a transaction.
+void LoadTarget(const PipelineDefinition &definition, Target *target);
+
+// The leaf that holds timestamp (PostgreSQL's microseconds); 0 = there is none.
+unsigned int FindLeaf(const Target &target, int64_t timestamp);
+
+// Role the target is written as: pulse.role, else the pipeline's owner. Raises 42704 when it is gone.
+unsigned int WriterRole(const PipelineDefinition &definition);
+
+} // namespace pulse::store
