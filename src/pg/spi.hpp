@@ -6,7 +6,7 @@
 
 namespace pulse::pg {
 
-constexpr int kMaxArguments = 16;
+constexpr int kMaxArguments = 20;
 
 struct Statement {
     const char *sql;
