@@ -80,6 +80,11 @@ ParseLines(const std::string &path, std::string_view text) {
             return Status::Error("secrets file \"" + path + "\", line " + std::to_string(line) +
                                  ": expected key=value");
         for (auto &[key, value] : parsed.value()) {
+            // Every property has a dot. What has none may be a piece of a pasted key: don't repeat
+            // it.
+            if (key.find('.') == std::string::npos)
+                return Status::Error("secrets file \"" + path + "\", line " + std::to_string(line) +
+                                     ": unknown property; a PEM block must be one line with \\n");
             bool is_pem = key.size() > 4 && key.compare(key.size() - 4, 4, ".pem") == 0;
             properties.emplace_back(key, is_pem ? UnescapeLines(value) : value);
         }

@@ -1,12 +1,13 @@
 // Fault points of test builds (base/fault.hpp). A spent action stays spent in its process until
-// pulse.fault changes, so that a retry can succeed; kill and fatal are counted across processes by
-// resetting the setting in the test.
+// pulse.fault changes, so that a retry can succeed. With pulse.fault_token set it fires once in all
+// processes: whoever removes that file first.
 #include "base/fault.hpp"
 
 #ifdef PULSE_TESTING
 
 #include <csignal>
 #include <string>
+#include <unistd.h>
 #include <unordered_map>
 
 #include "pg/guc.hpp"
@@ -61,6 +62,8 @@ HitFault(const char *point)
     }
     auto entry = armed->find(point);
     if (entry == armed->end() || --entry->second.passes_left != 0)
+        return;
+    if (pg::guc_fault_token[0] != '\0' && unlink(pg::guc_fault_token) != 0)
         return;
     std::string action = entry->second.action;
     if (action == "kill")

@@ -9,6 +9,7 @@ char *guc_counters;
 char *guc_database;
 char *guc_dlq_topic;
 char *guc_fault;
+char *guc_fault_token;
 char *guc_group_id;
 char *guc_kafka_options;
 char *guc_on_offset_lost;
@@ -203,6 +204,10 @@ DefineSettings(bool preloaded)
     DefineCustomStringVariable("pulse.fault", "Fault to inject: point:action[:count], comma separated.",
                                "Test builds only.", &guc_fault, "", PGC_SIGHUP, GUC_NOT_IN_SAMPLE,
                                nullptr, nullptr, nullptr);
+    DefineCustomStringVariable("pulse.fault_token",
+                               "File that a fault removes to fire; without it the fault is spent.",
+                               "Test builds only.", &guc_fault_token, "", PGC_SIGHUP,
+                               GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
 #endif
     MarkGUCPrefixReserved("pulse");
 }

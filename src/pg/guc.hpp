@@ -10,7 +10,8 @@ extern char *guc_brokers;
 extern char *guc_counters;
 extern char *guc_database;
 extern char *guc_dlq_topic;
-extern char *guc_fault;
+extern char *guc_fault;       // test builds
+extern char *guc_fault_token; // test builds
 extern char *guc_group_id;
 extern char *guc_kafka_options;
 extern char *guc_on_offset_lost;

@@ -90,16 +90,16 @@ DefaultExpression(Relation relation, AttrNumber attribute)
     Node *expression = build_column_default(relation, attribute);
     if (expression == nullptr)
         return nullptr;
-    char *text = nullptr;
+    char *deparsed = nullptr;
     TupleConstr *constraints = relation->rd_att->constr;
     for (int i = 0; constraints != nullptr && i < constraints->num_defval; i++) {
         if (constraints->defval[i].adnum != attribute)
             continue;
-        Datum deparsed = DirectFunctionCall2(pg_get_expr, CStringGetTextDatum(constraints->defval[i].adbin),
+        Datum expression_text = DirectFunctionCall2(pg_get_expr, CStringGetTextDatum(constraints->defval[i].adbin),
                                              ObjectIdGetDatum(RelationGetRelid(relation)));
-        text = MemoryContextStrdup(TopMemoryContext, text_to_cstring(DatumGetTextPP(deparsed)));
+        deparsed = MemoryContextStrdup(TopMemoryContext, TextDatumGetCString(expression_text));
     }
-    return text;
+    return deparsed;
 }
 
 void

@@ -1,0 +1,55 @@
+// Writes the rows of a slice of a batch into the target with one INSERT ... SELECT over the batch,
+// which is a set-returning C function (pulse._batch): plain SQL, so triggers, defaults, constraints
+// and Citus see what they know. Regime: PG, inside a subtransaction of the batch transaction.
+#pragma once
+
+#include <cstdint>
+
+#include "ingest/batch.hpp"
+#include "ingest/bisect.hpp"
+#include "store/offsets.hpp"
+#include "store/target.hpp"
+
+namespace pulse::store {
+
+enum class Outcome : uint8_t { kPending, kInserted, kDuplicate, kRejected };
+
+// What a BEFORE trigger made of an inserted event, for the counters.
+struct StoredEvent {
+    int64_t event_timestamp; // PostgreSQL's microseconds
+    const char *event_type;  // palloc'd in the transaction
+    int32_t event_type_bytes;
+};
+
+constexpr uint32_t kNoRecord = UINT32_MAX;
+
+struct InsertJob {
+    const ingest::Batch *batch;
+    const Target *target;
+    const OwnedPartition *const *partitions; // per range of the batch
+    ingest::Slice slice;
+    unsigned int leaf;         // 0 = through the target itself
+    unsigned int role;
+    int64_t ingested_at;       // TimestampTz
+    Outcome *outcomes;         // per record of the batch; only kPending ones are written
+    uint32_t current_record;   // the record being evaluated when an error came; kNoRecord otherwise
+    StoredEvent *stored_events; // targets with row triggers only
+    int32_t stored_event_count;
+    int32_t stored_event_capacity;
+};
+
+// Marks each pending record of the slice kInserted or kDuplicate. On error the outcomes of the slice
+// are to be reset by the caller.
+void InsertRows(InsertJob *job);
+
+// The job of the INSERT under way, or null.
+InsertJob *CurrentInsertJob();
+
+// Plans name columns: to be called when the target was loaded again.
+void ForgetInsertPlans();
+
+// Headers as a jsonb Datum, [{"key": "...", "value": "..."}]; what isn't UTF-8 appears as key_hex and
+// value_hex. 0 for no headers.
+uintptr_t HeadersDatum(std::string_view headers);
+
+} // namespace pulse::store
