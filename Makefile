@@ -21,7 +21,7 @@ PG_CXXFLAGS = -std=c++20 -Wall -Wextra -Wshadow $(if $(filter 1,$(WERROR)),-Werr
 # On 15 PGDLLEXPORT is empty, and hidden visibility would hide even the magic function.
 PG_CPPFLAGS = '-DPGDLLEXPORT=__attribute__((visibility("default")))' \
 	$(if $(filter 1,$(PULSE_TESTING)),-DPULSE_TESTING)
-SHLIB_LINK  = -lrdkafka -lstdc++
+SHLIB_LINK  = -lrdkafka -lstdc++ -Wl,--version-script=src/exports.map
 DATA_built  = sql/pulse--$(EXTVERSION).sql
 DATA        = $(filter-out $(DATA_built),$(wildcard sql/pulse--*.sql))
 EXTRA_CLEAN = build/release build/testing build/unit build/linked $(DATA_built)
@@ -53,7 +53,7 @@ build/$(VARIANT)/flags: FORCE
 	$(call remember,$@,$(CXX) $(PG_CXXFLAGS) $(PG_CPPFLAGS) $(CXXFLAGS) $(VERSION))
 build/linked: FORCE
 	$(call remember,$@,$(VARIANT) $(OBJS) $(SHLIB_LINK))
-pulse.so: build/linked
+pulse.so: build/linked src/exports.map
 
 build/$(VARIANT)/%.o: %.cpp build/$(VARIANT)/flags
 	@mkdir -p $(@D)
