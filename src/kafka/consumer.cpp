@@ -2,10 +2,11 @@
 // Called by the reader thread, which is its only user after Create(); Create() itself may run on
 // another thread, librdkafka's own threads always run with every signal blocked.
 //
-// Two rules of librdkafka 2.0.2 shape this file. An outstanding rd_kafka_commit() holds up every
-// later assign() until the coordinator answers, so positions are mirrored by an admin request
-// instead. And rd_kafka_query_watermark_offsets() ignores its timeout, so watermarks are asked for
-// by ListOffsets. Regime: C++; nothing is thrown across a callback.
+// Three defects of librdkafka 2.0.2 shape this file. Assigning again too early aborts the process,
+// so Assign() waits until the last one is through (AwaitStops). An outstanding rd_kafka_commit()
+// holds up every later assign() until the coordinator answers, so positions are mirrored by an
+// admin request instead. And rd_kafka_query_watermark_offsets() ignores its timeout, so watermarks
+// are asked for by ListOffsets. Regime: C++; nothing is thrown across a callback.
 #include "kafka/consumer.hpp"
 
 #include <algorithm>
@@ -72,6 +73,7 @@ class Consumer::Impl {
 
     Status Start(const Config &config);
     bool Poll(int timeout_ms, Message *message);
+    void AwaitStops();
     void SendMirror();
     void CollectMirror();
     Result<std::vector<TopicMetadata>> FetchTopics(rd_kafka_topic_t *only, int timeout_ms);
@@ -128,6 +130,7 @@ Consumer::Assign(const std::vector<PartitionOffset> &partitions) {
     // one.
     PartitionListHandle list = MakeList(partitions);
     rd_kafka_resp_err_t code = rd_kafka_assign(impl_->client_.get(), list.get());
+    impl_->AwaitStops();
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         return ErrorOf("could not assign partitions", code);
     return Status::Ok();
@@ -316,6 +319,20 @@ Consumer::Impl::PopEvent(Message *message) {
     message->is_fatal = event.is_fatal;
     message->severity = event.severity;
     return true;
+}
+
+// An assign() or a destruction while partitions of an earlier assignment are still being stopped
+// aborts the process: librdkafka (2.0.2 to 2.15.0, issue 5573) stops them a second time and asserts
+// on the second reply. Its main thread serves one queue in order: behind our assign() come the
+// stops, and behind those their replies. So once the second of two requests is answered, all have
+// been served.
+void
+Consumer::Impl::AwaitStops() {
+    for (int round_trip = 0; round_trip < 2; ++round_trip) {
+        rd_kafka_topic_partition_list_t *list = nullptr;
+        (void)rd_kafka_assignment(client_.get(), &list);
+        PartitionListHandle unused(list);
+    }
 }
 
 // Both callbacks run inside Poll(): errors come through the reply queue, logs through the log
