@@ -80,6 +80,7 @@ class SliceStream {
 };
 
 constexpr size_t kSyntaxExcerptBytes = 24;
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 const char *
 DescribeParseError(rapidjson::ParseErrorCode code)
@@ -344,7 +345,12 @@ Scanner::FailParse(rapidjson::ParseErrorCode code, size_t offset)
         message.Add("number out of range: ").AddExcerpt(document_.substr(offset, end - offset));
         return FailHere(RejectCode::kNumber, message);
     }
-    message.Add(DescribeParseError(code)).Add(" at byte ").AddSize(base_ + offset);
+    message.Add(DescribeParseError(code));
+    if (offset == 0 && document_.starts_with(kByteOrderMark)) {
+        message.Add(", not a byte order mark, at byte ").AddSize(base_);
+        return Refuse(RejectCode::kSyntax, message, nullptr, *arena_, reject_);
+    }
+    message.Add(" at byte ").AddSize(base_ + offset);
     if (offset >= document_.size())
         message.Add(", the end of the value");
     else

@@ -44,6 +44,8 @@ constexpr Setting kFixed[] = {
     {"log.queue", "true", kBoth},
     {"log.thread.name", "false", kBoth},
     {"topic.metadata.refresh.interval.ms", "30000", kBoth},
+    // How long a topic nobody knows is taken for one just created, without a word.
+    {"topic.metadata.propagation.max.ms", "3000", kBoth},
     {"statistics.interval.ms", "0", kBoth},
     {"socket.keepalive.enable", "true", kBoth},
     {"socket.nagle.disable", "true", kBoth},

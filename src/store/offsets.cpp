@@ -24,6 +24,11 @@ pg::Statement move_offset = {
     " WHERE pipeline = $1 AND topic = $2 AND partition = $3 AND next_offset = $5 AND fence = $6",
     6, {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID}, nullptr};
 
+pg::Statement correct_offset = {
+    "UPDATE pulse.offsets SET next_offset = $4, highest_offset = GREATEST($5, $4)"
+    " WHERE pipeline = $1 AND topic = $2 AND partition = $3",
+    5, {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID}, nullptr};
+
 pg::Statement add_counts = {
     "UPDATE pulse.offsets SET records = records + $4, rows = rows + $5, duplicates = duplicates + $6,"
     " rejects = rejects + $7, filtered = filtered + $8,"
@@ -76,6 +81,15 @@ MoveOffset(const char *pipeline, const OwnedPartition &partition, int64_t new_of
                           Int32GetDatum(partition.partition),     Int64GetDatum(new_offset),
                           Int64GetDatum(partition.next_offset),   Int64GetDatum(partition.fence)};
     return pg::Execute(&move_offset, arguments) == 1;
+}
+
+void
+CorrectOffset(const char *pipeline, const OwnedPartition &partition, int64_t new_offset)
+{
+    Datum arguments[5] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(partition.topic),
+                          Int32GetDatum(partition.partition), Int64GetDatum(new_offset),
+                          Int64GetDatum(partition.highest_offset)};
+    (void)pg::Execute(&correct_offset, arguments);
 }
 
 void

@@ -31,6 +31,9 @@ int TakePartitions(const char *pipeline, int index, int count, OwnedPartition *p
 // Moves next_offset if nobody else did (compare and set under our fence). False = fenced.
 bool MoveOffset(const char *pipeline, const OwnedPartition &partition, int64_t new_offset);
 
+// Takes a move of this transaction partly back: the batch ended early.
+void CorrectOffset(const char *pipeline, const OwnedPartition &partition, int64_t new_offset);
+
 // Adds what became of the records, on the row that MoveOffset locked. last_timestamp: PostgreSQL's
 // microseconds of the last record's kafka timestamp, 0 = none.
 void AddCounts(const char *pipeline, const OwnedPartition &partition, const PartitionCounts &counts,

@@ -8,11 +8,8 @@
 
 namespace pulse::store {
 
-// At most this many in one transaction: locks are held to its end.
-constexpr int kMaxNewPartitions = 32;
-
 // Makes the partition that holds timestamp (PostgreSQL's microseconds) unless it is there. To be
-// called in a transaction of its own; a short lock_timeout applies. Errors: 55P03 when the parent is
+// called in a transaction of its own, for locks are held to its end; a short lock_timeout applies. Errors: 55P03 when the parent is
 // locked (ANALYZE, VACUUM, CREATE INDEX CONCURRENTLY hold up ATTACH), 42P07 never.
 void EnsurePartition(const Target &target, int64_t timestamp);
 

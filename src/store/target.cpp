@@ -193,6 +193,8 @@ DescribeTriggers(Relation relation, Target *target)
 {
     TriggerDesc *triggers = relation->trigdesc;
     target->has_row_triggers = triggers != nullptr && triggers->trig_insert_before_row;
+    for (int i = 0; triggers != nullptr && i < triggers->numtriggers; i++)
+        target->has_deferrable |= triggers->triggers[i].tgdeferrable;
     bool has_statement_triggers = triggers != nullptr && (triggers->trig_insert_before_statement ||
                                                           triggers->trig_insert_after_statement ||
                                                           triggers->trig_insert_new_table);

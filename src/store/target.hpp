@@ -46,6 +46,7 @@ struct Target {
     bool is_partitioned;
     bool is_managed;     // range partitioned by one timestamptz column: pulse makes the partitions
     bool may_use_leaf;   // rows of one partition may be written into it directly
+    bool has_deferrable;   // constraints that must be checked inside the savepoint
     bool has_row_triggers; // BEFORE INSERT: counters must come from what was stored
     char partition_unit[8]; // day, hour, month
     int32_t column_count;

@@ -1,0 +1,110 @@
+#include "worker/config.hpp"
+
+#include <algorithm>
+
+#include "pg/guc.hpp"
+
+namespace pulse::worker {
+
+namespace {
+
+constexpr int64_t kSecondUs = 1000000;
+
+
+} // namespace
+
+Result<kafka::Config>
+ConnectionConfig(const ConnectionSettings &settings, const std::string &client_id)
+{
+    kafka::Config config;
+    config.brokers = settings.brokers;
+    config.group_id = settings.group_id;
+    config.client_id = client_id;
+    auto options = kafka::ParseProperties(settings.kafka_options, ',');
+    if (!options.ok())
+        return Status::Error("pulse.kafka_options: " + options.message());
+    Status status = kafka::CheckOptions(options.value());
+    if (!status.ok())
+        return Status::Error("pulse.kafka_options: " + status.message());
+    config.options = std::move(options.value());
+    if (!settings.secrets_file.empty()) {
+        auto secrets = kafka::ReadSecretsFile(settings.secrets_file);
+        if (!secrets.ok())
+            return Status::Error("pulse.secrets_file: " + secrets.message());
+        status = kafka::CheckSecrets(secrets.value());
+        if (!status.ok())
+            return Status::Error("pulse.secrets_file: " + status.message());
+        config.secrets = std::move(secrets.value());
+    }
+    return config;
+}
+
+ConnectionSettings
+CurrentConnection()
+{
+    return {pg::guc_brokers, pg::guc_group_id, pg::guc_kafka_options, pg::guc_secrets_file};
+}
+
+ingest::ReaderOptions
+CurrentReaderOptions(kafka::Config config)
+{
+    ingest::ReaderOptions options;
+    options.queue_bytes = static_cast<size_t>(pg::guc_queue_memory_kb) * 1024;
+    // librdkafka prefetches into a quarter of it; a batch must fit twice into the rest.
+    config.queue_bytes = static_cast<int64_t>(options.queue_bytes / 4);
+    options.config = std::move(config);
+    options.batch_max_rows = static_cast<uint32_t>(pg::guc_batch_max_rows);
+    options.batch_max_bytes =
+        std::min(static_cast<size_t>(pg::guc_batch_max_bytes_kb) * 1024, options.queue_bytes / 4);
+    options.batch_max_wait_us = static_cast<int64_t>(pg::guc_batch_max_wait_ms) * 1000;
+    return options;
+}
+
+std::shared_ptr<const decode::Mapping>
+MappingOf(const store::Target &target)
+{
+    auto mapping = std::make_shared<decode::Mapping>();
+    mapping->columns.resize(static_cast<size_t>(target.cell_count));
+    for (int i = 0; i < target.column_count; i++) {
+        const store::TargetColumn &column = target.columns[i];
+        if (column.cell_index < 0)
+            continue;
+        decode::ColumnSpec &spec = mapping->columns[static_cast<size_t>(column.cell_index)];
+        spec.name = column.name;
+        spec.type = column.decode_type;
+        spec.is_required = column.source == store::ColumnSource::kCell && column.is_required;
+        spec.is_event_time = column.is_event_time;
+        spec.max_bytes = column.max_bytes;
+        spec.path = {column.name};
+        if (column.pointer[0] != '\0') {
+            auto path = decode::ParsePointer(column.pointer);
+            if (path.ok())
+                spec.path = path.value();
+        }
+    }
+    mapping->rest_column = target.rest_cell;
+    std::string unknown_fields = pg::guc_unknown_fields;
+    mapping->unknown_fields = unknown_fields == "drop"     ? decode::UnknownFields::kDrop
+                              : unknown_fields == "reject" ? decode::UnknownFields::kReject
+                                                           : decode::UnknownFields::kKeep;
+    mapping->limits.max_message_bytes = static_cast<uint32_t>(pg::guc_max_message_bytes);
+    mapping->limits.reject_older_than_us = pg::guc_reject_older_than_s * kSecondUs;
+    mapping->limits.reject_newer_than_us = pg::guc_reject_newer_than_s * kSecondUs;
+    return mapping;
+}
+
+std::string
+ReaderFingerprint()
+{
+    std::string fingerprint;
+    for (const char *text : {pg::guc_brokers, pg::guc_group_id, pg::guc_kafka_options, pg::guc_secrets_file,
+                             pg::guc_unknown_fields, pg::guc_role})
+        fingerprint += std::string(text) + "\n";
+    for (int number : {pg::guc_batch_max_rows, pg::guc_batch_max_bytes_kb, pg::guc_batch_max_wait_ms,
+                       pg::guc_queue_memory_kb, pg::guc_max_message_bytes, pg::guc_reject_older_than_s,
+                       pg::guc_reject_newer_than_s})
+        fingerprint += std::to_string(number) + "\n";
+    return fingerprint;
+}
+
+} // namespace pulse::worker

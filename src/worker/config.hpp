@@ -1,0 +1,35 @@
+// Settings -> what the C++ layers want: Kafka connection, decode mapping, reader options. Regime: C++,
+// called on the backend's thread; reads the settings' variables only.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/result.hpp"
+#include "decode/mapping.hpp"
+#include "ingest/reader.hpp"
+#include "kafka/config.hpp"
+#include "store/target.hpp"
+
+namespace pulse::worker {
+
+struct ConnectionSettings {
+    std::string brokers;
+    std::string group_id;
+    std::string kafka_options;
+    std::string secrets_file;
+};
+
+// Checks options and secrets; the message is librdkafka's own, never with a secret in it.
+Result<kafka::Config> ConnectionConfig(const ConnectionSettings &settings, const std::string &client_id);
+
+// Of this process's pipeline.
+ConnectionSettings CurrentConnection();
+ingest::ReaderOptions CurrentReaderOptions(kafka::Config config);
+std::shared_ptr<const decode::Mapping> MappingOf(const store::Target &target);
+
+// Everything that can't be changed in a running reader: when it differs after a reload, the worker
+// starts again.
+std::string ReaderFingerprint();
+
+} // namespace pulse::worker

@@ -1,0 +1,30 @@
+// A worker's entries in shared memory: what the stat views show of it and what ingest_horizon() reads.
+// Regime: door, unless said otherwise.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "pg/shmem.hpp"
+
+namespace pulse::worker {
+
+using pg::Phase;
+using pg::State;
+
+// This process's slot; null outside a worker or coordinator.
+extern pg::ProcessSlot *my_slot;
+
+// Claims the slot for this process; false when another living process has it. PG regime.
+bool ClaimSlot(int slot_index);
+
+void SetPhase(Phase phase);
+
+// State with reason and hint; logs a line when the state or the reason changed, and only then.
+void SetState(State state, const std::string &reason, const std::string &hint, int64_t retry_in_ms);
+
+// Between them ingest_horizon() stays at began_at. PG regime.
+void RegisterWriter(int64_t began_at);
+void UnregisterWriter();
+
+} // namespace pulse::worker

@@ -1,0 +1,481 @@
+// A worker: owns a share of a pipeline's partitions, takes batches from its reader thread and writes
+// them. It holds no transaction while it waits. src/README.md draws its states.
+// Regime: C++ with doors; PostgreSQL calls pulse_worker_main.
+#include <algorithm>
+#include <memory>
+
+#include "base/error_class.hpp"
+#include "base/fault.hpp"
+#include "ingest/backoff.hpp"
+#include "ingest/reader.hpp"
+#include "pg/guc.hpp"
+#include "pg/wait.hpp"
+#include "pg/xact.hpp"
+#include "store/writer.hpp"
+#include "worker/batch_transaction.hpp"
+#include "worker/config.hpp"
+#include "worker/process.hpp"
+#include "worker/status.hpp"
+#include "pg/prelude.hpp"
+
+namespace pulse::worker {
+
+namespace {
+
+constexpr int64_t kMirrorEveryUs = 1000000;
+
+// Set by relcache invalidations of the target (or its leaves): look at it again before the next batch.
+volatile bool is_target_stale = false;
+Oid watched_relation = InvalidOid;
+
+void
+TargetChanged(Datum, Oid relation)
+{
+    if (!OidIsValid(relation) || relation == watched_relation)
+        is_target_stale = true;
+}
+
+std::string
+Describe(const pg::Error &error)
+{
+    std::string text = error.sqlstate + " " + error.message;
+    return error.detail.empty() ? text : text + " (" + error.detail + ")";
+}
+
+class Worker {
+  public:
+    void
+    Run()
+    {
+        while (!MustExit()) {
+            try {
+                Step();
+            } catch (const pg::Error &error) {
+                error_ = error;
+                has_error_ = true;
+            }
+            if (std::exchange(has_error_, false))
+                Recover();
+        }
+        SetPhase(Phase::kExiting);
+    }
+
+  private:
+    bool
+    MustExit()
+    {
+        if (pg::ReloadIfAsked() && reader_ != nullptr && ReaderFingerprint() != fingerprint_)
+            return true;
+        // The launcher starts us again at once with the new definition.
+        return !my_slot->is_wanted || (definition_version_ != 0 && my_slot->definition_version != definition_version_);
+    }
+
+    void
+    Step()
+    {
+        pg::CheckInterrupts();
+        if (reader_ == nullptr || is_target_stale)
+            LoadPipeline();
+        if (assignment_version_ != my_slot->assignment_version)
+            TakePartitions();
+        ServeNotices();
+        if (batch_ == nullptr) {
+            batch_ = reader_->Take();
+            done_ = 0;
+        }
+        if (batch_ == nullptr) {
+            WaitForBatch();
+            return;
+        }
+        WriteSome();
+    }
+
+    // ---- what to do ----
+
+    void
+    LoadPipeline()
+    {
+        is_target_stale = false;
+        bool exists = false;
+        pg::InTransaction([&] {
+            exists = pg::CallPg([&] {
+                if (!store::LoadPipeline(my_slot->pipeline, &pipeline_.definition))
+                    return false;
+                watched_relation = InvalidOid;
+                store::LoadTarget(pipeline_.definition, &pipeline_.target);
+                watched_relation = pipeline_.target.relation;
+                store::ForgetInsertPlans();
+                pipeline_.role = store::WriterRole(pipeline_.definition);
+                pipeline_.may_use_leaf = pipeline_.target.may_use_leaf &&
+                                         (pipeline_.role == pipeline_.target.owner ||
+                                          superuser_arg(pipeline_.role));
+                return true;
+            });
+        });
+        if (!exists) {
+            my_slot->is_wanted = false; // dropped meanwhile
+            return;
+        }
+        definition_version_ = pipeline_.definition.version;
+        pipeline_.slot = my_slot->worker_index;
+        pipeline_.leaves.clear();
+        pipeline_.mapping = MappingOf(pipeline_.target);
+        if (reader_ == nullptr)
+            StartReader();
+        else
+            reader_->SetMapping(pipeline_.mapping);
+    }
+
+    void
+    StartReader()
+    {
+        auto config = ConnectionConfig(CurrentConnection(), "pulse-" + std::to_string(MyProcPid));
+        if (!config.ok())
+            Raise(ERRCODE_INVALID_PARAMETER_VALUE, config.message());
+        auto reader = ingest::Reader::Start(CurrentReaderOptions(std::move(config.value())), pipeline_.mapping);
+        if (!reader.ok())
+            Raise(ERRCODE_CONNECTION_FAILURE, reader.message());
+        reader_ = std::move(reader.value());
+        fingerprint_ = ReaderFingerprint();
+        LeaveWithoutCleanup();
+        assignment_version_ = 0;
+    }
+
+    [[noreturn]] static void
+    Raise(int sqlstate, const std::string &message)
+    {
+        pg::Error error;
+        error.sqlstate = unpack_sql_state(sqlstate);
+        error.message = message;
+        throw error;
+    }
+
+    void
+    TakePartitions()
+    {
+        int64_t version = my_slot->assignment_version;
+        batch_.reset();
+        std::vector<store::OwnedPartition> taken(pg::kMaxPartitions);
+        int count = 0;
+        pg::InTransaction([&] {
+            count = pg::CallPg([&] {
+                return store::TakePartitions(my_slot->pipeline, my_slot->worker_index, my_slot->worker_count,
+                                             taken.data(), static_cast<int>(taken.size()));
+            });
+        });
+        taken.resize(static_cast<size_t>(count));
+        pipeline_.partitions = std::move(taken);
+        std::vector<PartitionOffset> list;
+        for (const store::OwnedPartition &partition : pipeline_.partitions)
+            list.push_back({partition.topic, partition.partition, partition.next_offset});
+        reader_->Assign(std::move(list));
+        pg::CallPg([this] { PublishPartitions(); });
+        assignment_version_ = version;
+    }
+
+    // PG regime.
+    void
+    PublishPartitions() const
+    {
+        pg::LockShared();
+        for (const store::OwnedPartition &partition : pipeline_.partitions) {
+            pg::PartitionSlot *slot =
+                pg::FindPartition(my_slot->pipeline, partition.topic, partition.partition, true);
+            if (slot == nullptr)
+                continue;
+            slot->next_offset = partition.next_offset;
+            slot->worker_pid = MyProcPid;
+            slot->state = State::kRunning;
+            slot->reason[0] = '\0';
+        }
+        pg::UnlockShared();
+    }
+
+    void
+    ServeNotices()
+    {
+        for (const ingest::Notice &notice : reader_->TakeNotices()) {
+            if (notice.kind == ingest::Notice::Kind::kFailed)
+                Raise(ERRCODE_INTERNAL_ERROR, "reader thread ended: " + notice.text);
+            if (notice.kind == ingest::Notice::Kind::kClientError)
+                continue; // the coordinator watches the broker and reports once per pipeline
+            pg::CallPg([&] { PublishTrouble(notice); });
+        }
+    }
+
+    // PG regime.
+    void
+    PublishTrouble(const ingest::Notice &notice)
+    {
+        pg::LockShared();
+        pg::PartitionSlot *slot =
+            pg::FindPartition(my_slot->pipeline, notice.topic.c_str(), notice.partition, true);
+        State before = State::kRunning;
+        State state = State::kRetrying;
+        if (slot != nullptr) {
+            before = slot->state;
+            if (notice.kind == ingest::Notice::Kind::kOffsetLost)
+                state = slot->high >= 0 && notice.next_offset > slot->high ? State::kTopicChanged
+                                                                            : State::kOffsetLost;
+            slot->state = state;
+            char reason[pg::kReasonBytes];
+            snprintf(reason, sizeof(reason), "next offset %lld: %.300s",
+                     static_cast<long long>(notice.next_offset), notice.text.c_str());
+            pg::CopyText(slot->reason, pg::kReasonBytes, reason);
+        }
+        pg::UnlockShared();
+        if (before != state)
+            ereport(LOG, (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" is %s at offset %lld: %s",
+                                 my_slot->pipeline, notice.partition, notice.topic.c_str(),
+                                 pg::StateName(state), static_cast<long long>(notice.next_offset),
+                                 notice.text.c_str())));
+    }
+
+    // ---- one batch ----
+
+    void
+    WaitForBatch()
+    {
+        SetPhase(Phase::kWaiting);
+        my_slot->queue_records = 0;
+        int64_t now = GetCurrentTimestamp();
+        FlushMirror(now);
+        if (now - last_commit_at_ > 1000000)
+            SetState(State::kIdle, "", "", 0);
+        pg::CallPg([] { pgstat_report_activity(STATE_IDLE, nullptr); });
+        pg::Wait(reader_->fd(), mirror_.empty() ? 1000 : 200);
+    }
+
+    void
+    WriteSome()
+    {
+        if (batch_->mapping != pipeline_.mapping) {
+            decode::Decoder decoder(pipeline_.mapping);
+            batch_->mapping = pipeline_.mapping;
+            batch_->DecodeAgain(decoder, store_now_us());
+        }
+        uint32_t total = static_cast<uint32_t>(batch_->records.size());
+        uint32_t end = std::min(total, done_ + std::min(write_limit_, total));
+        my_slot->queue_records = static_cast<int64_t>(reader_->QueuedRecords() + total - done_);
+        pg::CallPg([&] {
+            char activity[128];
+            snprintf(activity, sizeof(activity), "pulse %s: writing %u records", my_slot->pipeline, end - done_);
+            pgstat_report_activity(STATE_RUNNING, activity);
+        });
+        BatchResult result = WriteBatch(&pipeline_, *batch_, done_, end, &log_, &is_target_stale);
+        switch (result.end) {
+        case BatchEnd::kCommitted:
+            Committed(result);
+            break;
+        case BatchEnd::kFenced:
+            batch_.reset();
+            assignment_version_ = 0;
+            pg::CallPg([] {
+                ereport(LOG, (errmsg("pulse pipeline \"%s\" worker %d was fenced, taking its partitions again",
+                                     my_slot->pipeline, my_slot->worker_index)));
+            });
+            pg::Wait(-1, backoff_.NextMs()); // the other owner may be about to leave
+            break;
+        case BatchEnd::kTripped:
+            StopPipeline(result);
+            break;
+        case BatchEnd::kStale:
+            break; // is_target_stale is set: the next step loads it again
+        }
+    }
+
+    static int64_t
+    store_now_us()
+    {
+        return std::chrono::duration_cast<std::chrono::microseconds>(
+                   std::chrono::system_clock::now().time_since_epoch())
+            .count();
+    }
+
+    void
+    Committed(const BatchResult &result)
+    {
+        backoff_.Reset();
+        failed_backoff_.Reset();
+        write_limit_ = write_limit_ > UINT32_MAX / 2 ? UINT32_MAX : write_limit_ * 2;
+        done_ = result.reached;
+        last_commit_at_ = result.committed_at;
+        for (const ingest::Range &range : batch_->ranges)
+            NoteMirror(range);
+        pg::CallPg([&] { PublishCommit(result); });
+        if (done_ >= batch_->records.size())
+            batch_.reset();
+        SetState(State::kRunning, "", "", 0);
+        FlushMirror(last_commit_at_);
+        pg::CallPg([] {
+            pgstat_report_stat(false);
+        });
+    }
+
+    // PG regime.
+    void
+    PublishCommit(const BatchResult &result)
+    {
+        pg::LockShared();
+        my_slot->failure_count = 0;
+        my_slot->last_commit_at = result.committed_at;
+        my_slot->batch_count++;
+        my_slot->record_count += result.counts.records;
+        my_slot->row_count += result.counts.rows;
+        my_slot->duplicate_count += result.counts.duplicates;
+        my_slot->reject_count += result.counts.rejects;
+        my_slot->commit_us[my_slot->commit_next++ % pg::kCommitRing] =
+            static_cast<int32_t>(Min(result.committed_at - result.began_at, INT32_MAX));
+        int64_t second = result.committed_at / 1000000;
+        int ring = static_cast<int>(second % pg::kRateSeconds);
+        if (my_slot->rate_second[ring] != second) {
+            my_slot->rate_second[ring] = second;
+            my_slot->rate_rows[ring] = 0;
+        }
+        my_slot->rate_rows[ring] += result.counts.records;
+        for (const ingest::Range &range : batch_->ranges)
+            PublishRange(range, result.committed_at);
+        pg::UnlockShared();
+    }
+
+    void
+    PublishRange(const ingest::Range &range, int64_t now) const
+    {
+        const store::OwnedPartition *owned = Find(range);
+        pg::PartitionSlot *slot =
+            pg::FindPartition(my_slot->pipeline, range.topic.c_str(), range.partition, true);
+        if (slot == nullptr || owned == nullptr)
+            return;
+        slot->next_offset = owned->next_offset;
+        slot->worker_pid = MyProcPid;
+        slot->state = State::kRunning;
+        slot->reason[0] = '\0';
+        if (range.high_watermark > slot->high) {
+            slot->high = range.high_watermark;
+            slot->watermarks_at = now;
+        }
+        if (slot->next_offset >= slot->high)
+            slot->caught_up_at = now;
+        for (auto record = batch_->records.rbegin(); record != batch_->records.rend(); ++record) {
+            if (&batch_->ranges[record->range_index] != &range)
+                continue;
+            if (record->timestamp_ms > 0)
+                slot->last_kafka_timestamp = (record->timestamp_ms - 946684800000) * 1000;
+            break;
+        }
+    }
+
+    const store::OwnedPartition *
+    Find(const ingest::Range &range) const
+    {
+        for (const store::OwnedPartition &partition : pipeline_.partitions)
+            if (partition.partition == range.partition && range.topic == partition.topic)
+                return &partition;
+        return nullptr;
+    }
+
+    // ---- the group's offsets: for lag tools only ----
+
+    void
+    NoteMirror(const ingest::Range &range)
+    {
+        const store::OwnedPartition *owned = Find(range);
+        if (owned == nullptr)
+            return;
+        for (PartitionOffset &entry : mirror_) {
+            if (entry.partition == range.partition && entry.topic == range.topic) {
+                entry.next_offset = owned->next_offset;
+                return;
+            }
+        }
+        mirror_.push_back({range.topic, range.partition, owned->next_offset});
+    }
+
+    void
+    FlushMirror(int64_t now)
+    {
+        if (mirror_.empty() || now - mirrored_at_ < kMirrorEveryUs)
+            return;
+        mirrored_at_ = now;
+        reader_->Mirror(std::exchange(mirror_, {}));
+    }
+
+    // ---- when it goes wrong ----
+
+    void
+    StopPipeline(const BatchResult &result)
+    {
+        batch_.reset();
+        std::string reason = "more than " + std::to_string(static_cast<int>(pg::guc_max_error_ratio * 100)) +
+                             " % of the last records were rejected, for example " + result.breaker_example;
+        std::string hint = "Nothing of the last batch was written. Mend the producer or the table, then "
+                           "call pulse.resume('" + std::string(pipeline_.definition.name) + "').";
+        pg::InTransaction([&] {
+            pg::CallPg([&] { StopInTable(my_slot->pipeline, reason.c_str(), hint.c_str()); });
+        });
+        SetState(State::kStopped, reason, hint, 0);
+        my_slot->is_wanted = false;
+        pg::CallPg([] { pg::WakeCoordinator(); });
+    }
+
+    void
+    Recover()
+    {
+        int64_t delay_ms = 0;
+        State state = State::kRetrying;
+        if (ClassOf(error_.sqlstate) == ErrorClass::kEnvironment || error_.sqlstate == "23514") {
+            bool must_halve = error_.sqlstate.starts_with("53") || error_.sqlstate == "57014";
+            uint32_t tried = batch_ == nullptr ? 0 : static_cast<uint32_t>(batch_->records.size()) - done_;
+            if (must_halve && tried > 1)
+                write_limit_ = std::max(1u, std::min(write_limit_, tried) / 2);
+            delay_ms = backoff_.NextMs();
+        } else {
+            state = State::kFailed;
+            delay_ms = failed_backoff_.NextMs();
+            is_target_stale = true; // look at the table again each time
+        }
+        SetPhase(Phase::kRetrying);
+        SetState(state, Describe(error_), error_.hint, delay_ms);
+        pg::CallPg([] { pgstat_report_activity(STATE_IDLE, "pulse: waiting to retry"); });
+        int64_t until = GetCurrentTimestamp() + delay_ms * 1000;
+        while (my_slot->is_wanted && GetCurrentTimestamp() < until && !ConfigReloadPending)
+            pg::Wait(-1, std::max<int64_t>(1, (until - GetCurrentTimestamp()) / 1000));
+    }
+
+    Pipeline pipeline_{};
+    std::unique_ptr<ingest::Reader> reader_;
+    std::string fingerprint_;
+    int64_t definition_version_ = 0;
+    int64_t assignment_version_ = 0;
+    std::unique_ptr<ingest::Batch> batch_;
+    uint32_t done_ = 0;                 // records of batch_ that are committed
+    uint32_t write_limit_ = UINT32_MAX; // records per transaction; halved when one is too much
+    BatchLog log_;
+    int64_t last_commit_at_ = 0;
+    std::vector<PartitionOffset> mirror_;
+    int64_t mirrored_at_ = 0;
+    ingest::Backoff backoff_{100, 10000, static_cast<uint64_t>(MyProcPid)};
+    ingest::Backoff failed_backoff_{1000, 10000, static_cast<uint64_t>(MyProcPid)};
+    pg::Error error_;
+    bool has_error_ = false;
+};
+
+} // namespace
+
+} // namespace pulse::worker
+
+extern "C" PGDLLEXPORT void
+pulse_worker_main(Datum argument)
+{
+    using namespace pulse;
+    pg::CallCpp([&] {
+        if (!worker::StartProcess(DatumGetInt32(argument)))
+            return;
+        pg::CallPg([] { CacheRegisterRelcacheCallback(worker::TargetChanged, static_cast<Datum>(0)); });
+        // Owned by nobody on purpose: the process ends without unwinding, and the reader thread must not
+        // lose what it works on (architecture.md section 5).
+        auto *running = new worker::Worker;
+        running->Run();
+    });
+    proc_exit(0);
+}
