@@ -95,7 +95,8 @@ class Session:
     def behind(self):
         """Records between pulse's offsets and the ends of the partitions."""
         stored = dict(self.cluster.query(
-            "SELECT kafka_partition, next_offset FROM pulse.offsets WHERE kafka_topic = %s", TOPIC))
+            "SELECT partition, next_offset FROM pulse.offsets "
+            "WHERE pipeline = 'events' AND topic = %s", TOPIC))
         ends = self.broker.end_offsets(TOPIC)
         return sum(end - stored.get(partition, 0) for partition, end in ends.items())
 
