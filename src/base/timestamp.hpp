@@ -1,8 +1,7 @@
 // Times as events spell them -> numbers. RFC 3339 to the letter, with an optional space for the T;
-// no locale, no time zone database, no mktime. The calendar is the proleptic Gregorian one and every
-// result lies in the years 0001 to 9999 UTC, so that arithmetic on it can't overflow and every
-// PostgreSQL output style can show it.
-// Regime: C++. Errors: an empty optional.
+// no locale, no time zone database, no mktime. The calendar is the proleptic Gregorian one and
+// every result lies in the years 0001 to 9999 UTC, so that arithmetic on it can't overflow and
+// every PostgreSQL output style can show it. Regime: C++. Errors: an empty optional.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +12,7 @@ namespace pulse {
 
 constexpr int64_t kMicrosPerSecond = 1000000;
 constexpr int64_t kMicrosPerDay = 86400 * kMicrosPerSecond;
-constexpr int64_t kMinTimestampUs = -62135596800 * kMicrosPerSecond;    // 0001-01-01T00:00:00Z
+constexpr int64_t kMinTimestampUs = -62135596800 * kMicrosPerSecond;     // 0001-01-01T00:00:00Z
 constexpr int64_t kMaxTimestampUs = 253402300800 * kMicrosPerSecond - 1; // end of 9999-12-31
 
 // "2026-11-20T12:34:56.789Z" -> microseconds since 1970-01-01 UTC. The offset is required (Z, z or

@@ -20,7 +20,8 @@ struct ConvertContext {
     Reject *reject;
 };
 
-// value may be absent. Text that has no escapes stays in the document, other text goes to the arena.
+// value may be absent. Text that has no escapes stays in the document, other text goes to the
+// arena.
 bool ToCell(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
             Cell *cell);
 

@@ -20,8 +20,8 @@ struct EscapeCheck {
 // quotes of a string that is otherwise well-formed.
 EscapeCheck CheckEscapes(std::string_view inner);
 
-// Writes the characters inner stands for to target, which needs inner.size() bytes; returns how many
-// bytes they take. inner has passed CheckEscapes.
+// Writes the characters inner stands for to target, which needs inner.size() bytes; returns how
+// many bytes they take. inner has passed CheckEscapes.
 size_t Unescape(std::string_view inner, char *target);
 
 // Whether jsonb and numeric take the number and a double can hold its magnitude: at most 1000

@@ -50,7 +50,7 @@ class KeyIndex {
     void GrowTable();
 
     std::vector<Entry> entries_;
-    std::vector<uint32_t> slots_; // position + 1, 0 is free; the first slot_count_ are in use
+    std::vector<uint32_t> slots_;  // position + 1, 0 is free; the first slot_count_ are in use
     std::vector<uint32_t> moving_; // scratch of GrowTable
     uint32_t slot_count_ = 0;
     uint32_t slots_taken_ = 0;

@@ -1,6 +1,5 @@
-// The paths of a mapping as a tree of names: which members the scanner must remember. Built once per
-// Decoder, read-only afterwards.
-// Regime: C++.
+// The paths of a mapping as a tree of names: which members the scanner must remember. Built once
+// per Decoder, read-only afterwards. Regime: C++.
 #pragma once
 
 #include <cstdint>

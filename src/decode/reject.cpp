@@ -11,8 +11,7 @@ namespace {
 constexpr RejectInfo kRejects[] = {
     {RejectCode::kSyntax, "decode", "syntax", "The value is not JSON by RFC 8259.",
      "Mend the producer; the message names the byte at fault."},
-    {RejectCode::kEncoding, "decode", "encoding",
-     "The value is not UTF-8, or holds a NUL byte.",
+    {RejectCode::kEncoding, "decode", "encoding", "The value is not UTF-8, or holds a NUL byte.",
      "Make the producer write UTF-8 without NUL bytes."},
     {RejectCode::kNul, "decode", "nul",
      "A string holds \\u0000, which no PostgreSQL text can hold.",
@@ -27,8 +26,7 @@ constexpr RejectInfo kRejects[] = {
     {RejectCode::kTooLargeToFetch, "decode", "too_large_to_fetch",
      "The record is larger than the client may fetch, so its value was never seen.",
      "Raise receive.message.max.bytes of the pipeline, or skip() the record."},
-    {RejectCode::kNumber, "decode", "number",
-     "A number is out of range or has too many digits.",
+    {RejectCode::kNumber, "decode", "number", "A number is out of range or has too many digits.",
      "Send numbers within the range of the column; anything else as a string."},
     {RejectCode::kDupKey, "decode", "dup_key", "An object has the same member name twice.",
      "Make the producer write each name once: readers disagree about which one counts."},
@@ -75,8 +73,7 @@ constexpr RejectInfo kNoReject = {RejectCode::kNone, "", "", "", ""};
 
 // InfoOf indexes the table by code, so its order must be the enum's.
 constexpr bool
-IsTableInOrder()
-{
+IsTableInOrder() {
     for (size_t i = 0; i < std::size(kRejects); i++)
         if (static_cast<size_t>(kRejects[i].code) != i + 1)
             return false;
@@ -87,8 +84,7 @@ static_assert(IsTableInOrder());
 } // namespace
 
 const RejectInfo &
-InfoOf(RejectCode code)
-{
+InfoOf(RejectCode code) {
     size_t position = static_cast<size_t>(code);
     if (position == 0 || position > std::size(kRejects))
         return kNoReject;
@@ -96,8 +92,7 @@ InfoOf(RejectCode code)
 }
 
 const RejectInfo *
-AllRejects(int *count)
-{
+AllRejects(int *count) {
     *count = static_cast<int>(std::size(kRejects));
     return kRejects;
 }

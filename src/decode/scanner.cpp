@@ -12,15 +12,14 @@ namespace {
 
 // RapidJSON's in-situ parsing without the writing: it hands the handler the place of each string in
 // the document and this stream ignores the unescaped characters it puts there. Bounded by end, for
-// payloads have no NUL behind them. Put() is where the time goes: each call jumps over all the plain
-// characters that follow, eight at a time.
+// payloads have no NUL behind them. Put() is where the time goes: each call jumps over all the
+// plain characters that follow, eight at a time.
 class SliceStream {
   public:
     using Ch = char;
 
     explicit SliceStream(std::string_view document)
-        : next_(document.data()), begin_(document.data()), end_(document.data() + document.size())
-    {
+        : next_(document.data()), begin_(document.data()), end_(document.data() + document.size()) {
     }
 
     char Peek() const { return next_ == end_ ? '\0' : *next_; }
@@ -33,9 +32,7 @@ class SliceStream {
     // RapidJSON counts the NUL it puts behind a string; the closing quote stands in for it.
     size_t PutEnd(char *start) { return static_cast<size_t>(next_ - start); }
 
-    void
-    Put(char character)
-    {
+    void Put(char character) {
         if (character != '\0') // NUL comes after the closing quote, where skipping would be wrong
             SkipPlain();
     }
@@ -43,12 +40,10 @@ class SliceStream {
     void Flush() {}
 
   private:
-    // To the next quote, backslash or control character. In each byte of a word: x ^ c is zero where
-    // x is c, and subtracting borrows into the high bit of a byte that is smaller; borrows beyond
-    // that byte only spoil higher ones, so the lowest mark is exact.
-    void
-    SkipPlain()
-    {
+    // To the next quote, backslash or control character. In each byte of a word: x ^ c is zero
+    // where x is c, and subtracting borrows into the high bit of a byte that is smaller; borrows
+    // beyond that byte only spoil higher ones, so the lowest mark is exact.
+    void SkipPlain() {
         constexpr uint64_t kOnes = 0x0101010101010101;
         constexpr uint64_t kHigh = 0x8080808080808080;
         const char *next = next_;
@@ -83,8 +78,7 @@ constexpr size_t kSyntaxExcerptBytes = 24;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 const char *
-DescribeParseError(rapidjson::ParseErrorCode code)
-{
+DescribeParseError(rapidjson::ParseErrorCode code) {
     switch (code) {
     case rapidjson::kParseErrorDocumentEmpty:
         return "expected a JSON value";
@@ -131,14 +125,12 @@ struct ScannerEvents : rapidjson::BaseReaderHandler<rapidjson::UTF8<>, ScannerEv
     ScannerEvents(Scanner &target, const SliceStream &source) : scanner(target), stream(source) {}
 
     bool Null() { return Literal(JsonKind::kNull, 4); }
-    bool Bool(bool value)
-    {
+    bool Bool(bool value) {
         return value ? Literal(JsonKind::kTrue, 4) : Literal(JsonKind::kFalse, 5);
     }
     bool Key(const char *text, unsigned length, bool) { return scanner.OnName(text, length); }
     bool String(const char *text, unsigned length, bool) { return scanner.OnString(text, length); }
-    bool RawNumber(const char *text, unsigned length, bool)
-    {
+    bool RawNumber(const char *text, unsigned length, bool) {
         return scanner.OnNumber(text, length);
     }
     bool StartObject() { return scanner.OnOpen(true, stream.position()); }
@@ -146,9 +138,7 @@ struct ScannerEvents : rapidjson::BaseReaderHandler<rapidjson::UTF8<>, ScannerEv
     bool EndObject(unsigned) { return scanner.OnClose(stream.position() + 1); }
     bool EndArray(unsigned) { return scanner.OnClose(stream.position() + 1); }
 
-    bool
-    Literal(JsonKind kind, uint32_t length)
-    {
+    bool Literal(JsonKind kind, uint32_t length) {
         return scanner.OnValue({stream.position() - length, length, kind, false},
                                scanner.pending_node_);
     }
@@ -159,16 +149,12 @@ struct ScannerEvents : rapidjson::BaseReaderHandler<rapidjson::UTF8<>, ScannerEv
 
 Scanner::Scanner(const PathTree &tree, int max_depth, uint64_t hash_seed)
     : tree_(tree), max_depth_(max_depth > 0 ? static_cast<size_t>(max_depth) : 0),
-      hash_seed_(hash_seed), values_(tree.size())
-{
-}
+      hash_seed_(hash_seed), values_(tree.size()) {}
 
 bool
-Scanner::Scan(std::string_view document, size_t base, Arena &arena, Reject *reject)
-{
+Scanner::Scan(std::string_view document, size_t base, Arena &arena, Reject *reject) {
     constexpr unsigned kFlags = rapidjson::kParseIterativeFlag |
-                                rapidjson::kParseNumbersAsStringsFlag |
-                                rapidjson::kParseInsituFlag;
+                                rapidjson::kParseNumbersAsStringsFlag | rapidjson::kParseInsituFlag;
     document_ = document;
     base_ = base;
     arena_ = &arena;
@@ -199,8 +185,7 @@ Scanner::Scan(std::string_view document, size_t base, Arena &arena, Reject *reje
 }
 
 bool
-Scanner::OnName(const char *text, uint32_t length)
-{
+Scanner::OnName(const char *text, uint32_t length) {
     std::string_view name(text, length);
     Frame &frame = frames_.back();
     frame.is_in_member = false;
@@ -222,14 +207,13 @@ Scanner::OnName(const char *text, uint32_t length)
     frame.is_in_member = true;
     frame.member_start = text - 1;
     // The document's node is the root; a frame inside an array or an unknown member has none.
-    pending_node_ = frame.node == PathTree::kNone ? PathTree::kNone
-                                                  : tree_.Find(frame.node, name, hash);
+    pending_node_ =
+        frame.node == PathTree::kNone ? PathTree::kNone : tree_.Find(frame.node, name, hash);
     return true;
 }
 
 bool
-Scanner::OnString(const char *text, uint32_t length)
-{
+Scanner::OnString(const char *text, uint32_t length) {
     std::string_view inner(text, length);
     bool has_escape = HasEscape(inner);
     if (has_escape) {
@@ -241,8 +225,7 @@ Scanner::OnString(const char *text, uint32_t length)
 }
 
 bool
-Scanner::OnNumber(const char *text, uint32_t length)
-{
+Scanner::OnNumber(const char *text, uint32_t length) {
     if (!IsNumberInRange({text, length})) {
         Message message;
         message.Add("number out of range: ").AddExcerpt({text, length});
@@ -252,8 +235,7 @@ Scanner::OnNumber(const char *text, uint32_t length)
 }
 
 bool
-Scanner::OnOpen(bool is_object, const char *start)
-{
+Scanner::OnOpen(bool is_object, const char *start) {
     if (frames_.size() >= max_depth_) {
         Message message;
         message.Add("nested deeper than ").AddSize(max_depth_).Add(" levels");
@@ -271,8 +253,7 @@ Scanner::OnOpen(bool is_object, const char *start)
 }
 
 bool
-Scanner::OnClose(const char *end)
-{
+Scanner::OnClose(const char *end) {
     Frame frame = frames_.back();
     frames_.pop_back();
     if (frame.node != PathTree::kNone && frame.is_object && tree_.node(frame.node).is_rest)
@@ -286,8 +267,7 @@ Scanner::OnClose(const char *end)
 
 // The end of a value of any kind, in the place that the innermost open frame says.
 bool
-Scanner::OnValue(const JsonValue &value, int32_t node)
-{
+Scanner::OnValue(const JsonValue &value, int32_t node) {
     pending_node_ = PathTree::kNone;
     if (frames_.empty()) {
         top_ = value;
@@ -307,21 +287,19 @@ Scanner::OnValue(const JsonValue &value, int32_t node)
     if (!is_known || (!tree_.node(node).is_column && !tree_.node(node).is_rest)) {
         const char *end = value.text + value.length;
         loose_members_.push_back({frame.member_start,
-                                  static_cast<uint32_t>(end - frame.member_start),
-                                  frame.names.last, is_known});
+                                  static_cast<uint32_t>(end - frame.member_start), frame.names.last,
+                                  is_known});
     }
     return true;
 }
 
 bool
-Scanner::HasEscape(std::string_view inner) const
-{
+Scanner::HasEscape(std::string_view inner) const {
     return may_have_escapes_ && inner.find('\\') != std::string_view::npos;
 }
 
 bool
-Scanner::FailEscape(const EscapeCheck &check, std::string_view inner)
-{
+Scanner::FailEscape(const EscapeCheck &check, std::string_view inner) {
     size_t offset = static_cast<size_t>(inner.data() - document_.data()) + check.offset;
     Message message;
     if (check.fault == EscapeFault::kNul) {
@@ -335,8 +313,7 @@ Scanner::FailEscape(const EscapeCheck &check, std::string_view inner)
 
 // What RapidJSON itself found wrong.
 bool
-Scanner::FailParse(rapidjson::ParseErrorCode code, size_t offset)
-{
+Scanner::FailParse(rapidjson::ParseErrorCode code, size_t offset) {
     if (code == rapidjson::kParseErrorStringUnicodeSurrogateInvalid)
         return FailEscape({EscapeFault::kSurrogate, offset}, document_.substr(0, 0));
     Message message;
@@ -359,15 +336,13 @@ Scanner::FailParse(rapidjson::ParseErrorCode code, size_t offset)
 }
 
 bool
-Scanner::FailHere(RejectCode code, const Message &message)
-{
+Scanner::FailHere(RejectCode code, const Message &message) {
     Pointer path = PathHere();
     return Refuse(code, message, &path, *arena_, reject_);
 }
 
 Pointer
-Scanner::PathHere() const
-{
+Scanner::PathHere() const {
     Pointer path;
     for (const Frame &frame : frames_) {
         if (!frame.is_object)

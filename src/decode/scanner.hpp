@@ -1,7 +1,7 @@
 // One pass over a document: RapidJSON checks the grammar and reports what it meets, the scanner
-// refuses what RapidJSON lets pass (duplicate names, depth, number ranges, halves of surrogates) and
-// remembers where the values of the mapping's paths stand. No DOM, no recursion, no copies: values
-// are slices of the document.
+// refuses what RapidJSON lets pass (duplicate names, depth, number ranges, halves of surrogates)
+// and remembers where the values of the mapping's paths stand. No DOM, no recursion, no copies:
+// values are slices of the document.
 //
 // The first fault in reading order wins. Called by Decoder only, which has checked the UTF-8.
 // Regime: C++. Errors: a Reject; std::bad_alloc.

@@ -15,8 +15,7 @@ using pulse::decode::ColumnSpec;
 using pulse::decode::ColumnType;
 
 std::shared_ptr<pulse::decode::Mapping>
-EventsMapping()
-{
+EventsMapping() {
     auto mapping = std::make_shared<pulse::decode::Mapping>();
     auto add = [&](const char *name, ColumnType type, bool is_required) {
         ColumnSpec column;
@@ -42,23 +41,22 @@ EventsMapping()
 }
 
 std::string
-Event(int number)
-{
+Event(int number) {
     char text[600];
-    std::snprintf(text, sizeof(text),
-                  "{\"event_id\":\"0190b3c4-7a1e-7c3d-9f00-%012d\",\"event_type\":\"page_view\","
-                  "\"user_id\":\"u%06d\",\"event_timestamp\":\"2026-11-20T12:34:%02d.%03dZ\","
-                  "\"funnel_step_index\":%d,\"page_url\":\"https://shop.example/products/%d?ref=a\","
-                  "\"referrer\":\"https://search.example/\",\"device\":\"mobile\","
-                  "\"properties\":{\"price\":%d.5,\"currency\":\"EUR\",\"ab\":\"b\"}}",
-                  number, number % 100000, number % 60, number % 1000, number % 5, number % 5000,
-                  number % 90);
+    std::snprintf(
+        text, sizeof(text),
+        "{\"event_id\":\"0190b3c4-7a1e-7c3d-9f00-%012d\",\"event_type\":\"page_view\","
+        "\"user_id\":\"u%06d\",\"event_timestamp\":\"2026-11-20T12:34:%02d.%03dZ\","
+        "\"funnel_step_index\":%d,\"page_url\":\"https://shop.example/products/%d?ref=a\","
+        "\"referrer\":\"https://search.example/\",\"device\":\"mobile\","
+        "\"properties\":{\"price\":%d.5,\"currency\":\"EUR\",\"ab\":\"b\"}}",
+        number, number % 100000, number % 60, number % 1000, number % 5, number % 5000,
+        number % 90);
     return text;
 }
 
 void
-Measure(const char *what, const std::vector<std::string> &events)
-{
+Measure(const char *what, const std::vector<std::string> &events) {
     constexpr int kRounds = 40;
     constexpr int64_t kNowUs = 1795178096000000; // some day of 2026
     pulse::decode::Decoder decoder(EventsMapping());
@@ -83,8 +81,7 @@ Measure(const char *what, const std::vector<std::string> &events)
 } // namespace
 
 int
-main()
-{
+main() {
     std::vector<std::string> plain, with_rest, with_escapes, rejected;
     for (int i = 0; i < 20000; i++) {
         std::string event = Event(i);
