@@ -91,6 +91,8 @@ class Consumer::Impl {
     QueueHandle mirror_queue_;
     MessageHandle message_;
 
+    std::vector<PartitionOffset> assigned_;
+    std::string event_topic_; // what the last event's Message::topic looks at
     bool is_waiting_ = false; // inside a poll that may block
     std::string group_id_;    // empty: positions are mirrored nowhere
     bool is_mirror_sent_ = false;
@@ -101,6 +103,7 @@ class Consumer::Impl {
     void FillHeaders(const rd_kafka_message_t *raw, Message *message);
     void FillError(const rd_kafka_message_t *raw, Message *message);
     bool PopEvent(Message *message);
+    void NamePartition(Message *message);
 };
 
 Result<std::unique_ptr<Consumer>>
@@ -131,6 +134,7 @@ Consumer::Assign(const std::vector<PartitionOffset> &partitions) {
     PartitionListHandle list = MakeList(partitions);
     rd_kafka_resp_err_t code = rd_kafka_assign(impl_->client_.get(), list.get());
     impl_->AwaitStops();
+    impl_->assigned_ = partitions;
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         return ErrorOf("could not assign partitions", code);
     return Status::Ok();
@@ -318,7 +322,25 @@ Consumer::Impl::PopEvent(Message *message) {
     message->error_text = std::move(event.text);
     message->is_fatal = event.is_fatal;
     message->severity = event.severity;
+    if (!event.is_log)
+        NamePartition(message);
     return true;
+}
+
+// That a partition isn't there (topic deleted, say) comes as a client's error and tells which one
+// only in its text, "topic [0]: reason".
+void
+Consumer::Impl::NamePartition(Message *message) {
+    for (const PartitionOffset &partition : assigned_) {
+        std::string prefix = partition.topic + " [" + std::to_string(partition.partition) + "]: ";
+        if (message->error_text.compare(0, prefix.size(), prefix) != 0)
+            continue;
+        event_topic_ = partition.topic;
+        message->kind = Message::Kind::kPartitionError;
+        message->topic = event_topic_;
+        message->partition = partition.partition;
+        return;
+    }
 }
 
 // An assign() or a destruction while partitions of an earlier assignment are still being stopped

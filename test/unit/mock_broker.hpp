@@ -16,9 +16,10 @@
 namespace pulse::kafka {
 
 // Kafka's request numbers, as the mock's calls take them.
-constexpr int16_t kFetchRequest = 1;
-constexpr int16_t kOffsetCommitRequest = 8;
 constexpr int16_t kProduceRequest = 0;
+constexpr int16_t kFetchRequest = 1;
+constexpr int16_t kMetadataRequest = 3;
+constexpr int16_t kOffsetCommitRequest = 8;
 
 class Deadline {
   public:
@@ -55,6 +56,8 @@ class MockBroker {
         if (producer_ == nullptr)
             throw std::runtime_error(reason);
         cluster_ = rd_kafka_handle_mock_cluster(producer_);
+        // By default the mock offers a version that can't say "don't create the topic".
+        Check(rd_kafka_mock_set_apiversion(cluster_, kMetadataRequest, 0, 4));
     }
 
     ~MockBroker() { rd_kafka_destroy(producer_); }
