@@ -12,20 +12,23 @@ constexpr size_t kOffsetLength = 6;   // +hh:mm
 constexpr int kMaxFractionDigits = 9;
 
 bool
-IsDigit(char byte) {
+IsDigit(char byte)
+{
     return byte >= '0' && byte <= '9';
 }
 
 // The two digits at position, or -1.
 int
-TwoDigits(std::string_view text, size_t position) {
+TwoDigits(std::string_view text, size_t position)
+{
     if (!IsDigit(text[position]) || !IsDigit(text[position + 1]))
         return -1;
     return (text[position] - '0') * 10 + (text[position + 1] - '0');
 }
 
 int
-DaysInMonth(int year, int month) {
+DaysInMonth(int year, int month)
+{
     constexpr int kDays[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     bool is_leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     return month == 2 && is_leap ? 29 : kDays[month - 1];
@@ -33,7 +36,8 @@ DaysInMonth(int year, int month) {
 
 // Days since 1970-01-01, counting years from March so that the leap day is the last of its year.
 int32_t
-DaysFromCivil(int year, int month, int day) {
+DaysFromCivil(int year, int month, int day)
+{
     int shifted_year = month <= 2 ? year - 1 : year;
     int era = shifted_year / 400; // year >= 1, so shifted_year >= 0
     int year_of_era = shifted_year - era * 400;
@@ -44,7 +48,8 @@ DaysFromCivil(int year, int month, int day) {
 
 // Microseconds of the digits after the point; *position moves past them. -1: none or too many.
 int64_t
-ParseFraction(std::string_view text, size_t *position) {
+ParseFraction(std::string_view text, size_t *position)
+{
     int64_t micros = 0;
     int digits = 0;
     while (*position < text.size() && IsDigit(text[*position])) {
@@ -62,7 +67,8 @@ ParseFraction(std::string_view text, size_t *position) {
 
 // Seconds east of UTC of the rest of the text, which must be exactly an offset.
 std::optional<int64_t>
-ParseOffset(std::string_view text) {
+ParseOffset(std::string_view text)
+{
     if (text == "Z" || text == "z")
         return 0;
     if (text.size() != kOffsetLength || (text[0] != '+' && text[0] != '-') || text[3] != ':')
@@ -77,7 +83,8 @@ ParseOffset(std::string_view text) {
 } // namespace
 
 std::optional<int64_t>
-ParseRfc3339(std::string_view text) {
+ParseRfc3339(std::string_view text)
+{
     if (text.size() < kSecondsLength + 1 || text[13] != ':' || text[16] != ':')
         return std::nullopt;
     if (text[kDateLength] != 'T' && text[kDateLength] != 't' && text[kDateLength] != ' ')
@@ -107,7 +114,8 @@ ParseRfc3339(std::string_view text) {
 }
 
 std::optional<int32_t>
-ParseFullDate(std::string_view text) {
+ParseFullDate(std::string_view text)
+{
     if (text.size() != kDateLength || text[4] != '-' || text[7] != '-')
         return std::nullopt;
     int century = TwoDigits(text, 0), year_of_century = TwoDigits(text, 2);
@@ -121,7 +129,8 @@ ParseFullDate(std::string_view text) {
 }
 
 std::optional<int64_t>
-MicrosFromEpochMs(int64_t epoch_ms) {
+MicrosFromEpochMs(int64_t epoch_ms)
+{
     // Compared in milliseconds: the multiplication below must not overflow.
     if (epoch_ms < kMinTimestampUs / 1000 || epoch_ms > kMaxTimestampUs / 1000)
         return std::nullopt;

@@ -12,7 +12,8 @@ constexpr uint64_t kHighBits = 0x8080808080808080;
 constexpr uint64_t kLowBits = 0x0101010101010101;
 
 uint64_t
-LoadWord(const char *bytes) {
+LoadWord(const char *bytes)
+{
     uint64_t word;
     std::memcpy(&word, bytes, sizeof(word));
     return word;
@@ -21,19 +22,22 @@ LoadWord(const char *bytes) {
 // For eight ASCII bytes (x - 1) sets a high bit exactly when some byte is NUL; a byte above 0x7f
 // shows by its own high bit.
 bool
-IsPlainAscii(uint64_t word) {
+IsPlainAscii(uint64_t word)
+{
     return ((word | (word - kLowBits)) & kHighBits) == 0;
 }
 
 bool
-IsContinuation(unsigned char byte) {
+IsContinuation(unsigned char byte)
+{
     return (byte & 0xC0) == 0x80;
 }
 
 } // namespace
 
 Utf8Check
-CheckUtf8(std::string_view bytes) {
+CheckUtf8(std::string_view bytes)
+{
     size_t at = 0;
     while (at < bytes.size()) {
         while (bytes.size() - at >= 32) {
@@ -63,7 +67,8 @@ CheckUtf8(std::string_view bytes) {
 }
 
 size_t
-Utf8CharacterLength(std::string_view bytes) {
+Utf8CharacterLength(std::string_view bytes)
+{
     if (bytes.empty())
         return 0;
     auto byte = [&](size_t i) { return static_cast<unsigned char>(bytes[i]); };

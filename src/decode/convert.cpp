@@ -13,7 +13,8 @@ namespace {
 
 bool
 SetText(CellKind kind, std::string_view text, const ColumnSpec &column,
-        const ConvertContext &context, Cell *cell) {
+        const ConvertContext &context, Cell *cell)
+{
     if (column.max_bytes != 0 && text.size() > column.max_bytes) {
         Message message;
         message.Add("text of ").AddSize(text.size()).Add(" bytes, the column takes at most ");
@@ -27,7 +28,8 @@ SetText(CellKind kind, std::string_view text, const ColumnSpec &column,
 }
 
 void
-SetInteger(CellKind kind, int64_t integer, Cell *cell) {
+SetInteger(CellKind kind, int64_t integer, Cell *cell)
+{
     cell->integer = integer;
     cell->length = 0;
     cell->kind = kind;
@@ -35,7 +37,8 @@ SetInteger(CellKind kind, int64_t integer, Cell *cell) {
 
 bool
 RefuseType(const ColumnSpec &column, const char *expected, const JsonValue &value,
-           const ConvertContext &context) {
+           const ConvertContext &context)
+{
     Message message;
     message.Add("expected ").Add(expected).Add(", ");
     AddFound(value, &message);
@@ -44,7 +47,8 @@ RefuseType(const ColumnSpec &column, const char *expected, const JsonValue &valu
 
 // The characters of a string.
 std::string_view
-StringText(const JsonValue &value, Arena &arena) {
+StringText(const JsonValue &value, Arena &arena)
+{
     std::string_view inner = value.inner();
     if (!value.has_escape)
         return inner;
@@ -53,8 +57,8 @@ StringText(const JsonValue &value, Arena &arena) {
 }
 
 bool
-ToText(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
-       Cell *cell) {
+ToText(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context, Cell *cell)
+{
     if (value.kind == JsonKind::kString)
         return SetText(CellKind::kText, StringText(value, context.arena), column, context, cell);
     bool is_container = value.kind == JsonKind::kObject || value.kind == JsonKind::kArray;
@@ -64,14 +68,16 @@ ToText(const ColumnSpec &column, const JsonValue &value, const ConvertContext &c
 }
 
 bool
-IsIntegerLiteral(const JsonValue &value) {
+IsIntegerLiteral(const JsonValue &value)
+{
     return value.kind == JsonKind::kNumber &&
            value.view().find_first_of(".eE") == std::string_view::npos;
 }
 
 bool
 ToInteger(const ColumnSpec &column, int64_t minimum, int64_t maximum, const JsonValue &value,
-          const ConvertContext &context, Cell *cell) {
+          const ConvertContext &context, Cell *cell)
+{
     if (!IsIntegerLiteral(value))
         return RefuseType(column, "integer", value, context);
     int64_t integer = 0;
@@ -89,8 +95,8 @@ ToInteger(const ColumnSpec &column, int64_t minimum, int64_t maximum, const Json
 
 template <typename Real>
 bool
-ToReal(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
-       Cell *cell) {
+ToReal(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context, Cell *cell)
+{
     if (value.kind != JsonKind::kNumber)
         return RefuseType(column, "number", value, context);
     Real real = 0;
@@ -110,8 +116,8 @@ ToReal(const ColumnSpec &column, const JsonValue &value, const ConvertContext &c
 }
 
 bool
-ToBool(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
-       Cell *cell) {
+ToBool(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context, Cell *cell)
+{
     if (value.kind != JsonKind::kTrue && value.kind != JsonKind::kFalse)
         return RefuseType(column, "boolean", value, context);
     SetInteger(CellKind::kBool, value.kind == JsonKind::kTrue ? 1 : 0, cell);
@@ -120,7 +126,8 @@ ToBool(const ColumnSpec &column, const JsonValue &value, const ConvertContext &c
 
 bool
 RefuseTime(const ColumnSpec &column, const char *expected, const JsonValue &value,
-           const ConvertContext &context) {
+           const ConvertContext &context)
+{
     Message message;
     message.Add("expected ").Add(expected).Add(", ");
     AddFound(value, &message);
@@ -128,7 +135,8 @@ RefuseTime(const ColumnSpec &column, const char *expected, const JsonValue &valu
 }
 
 void
-AddDuration(int64_t duration_us, Message *message) {
+AddDuration(int64_t duration_us, Message *message)
+{
     if (duration_us % kMicrosPerDay == 0)
         message->Add(duration_us / kMicrosPerDay).Add(" days");
     else
@@ -138,7 +146,8 @@ AddDuration(int64_t duration_us, Message *message) {
 // too_old and too_new. time_us lies in the years 1 to 9999, now_us is anything.
 bool
 CheckEventTime(const ColumnSpec &column, int64_t time_us, const JsonValue &value,
-               const ConvertContext &context) {
+               const ConvertContext &context)
+{
     if (!column.is_event_time)
         return true;
     const Limits &limits = context.limits;
@@ -161,7 +170,8 @@ CheckEventTime(const ColumnSpec &column, int64_t time_us, const JsonValue &value
 
 bool
 ToTimestamp(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
-            Cell *cell) {
+            Cell *cell)
+{
     constexpr char kExpected[] = "RFC 3339 time or epoch milliseconds";
     std::optional<int64_t> time_us;
     if (value.kind == JsonKind::kString) {
@@ -182,8 +192,8 @@ ToTimestamp(const ColumnSpec &column, const JsonValue &value, const ConvertConte
 }
 
 bool
-ToDate(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
-       Cell *cell) {
+ToDate(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context, Cell *cell)
+{
     constexpr char kExpected[] = "RFC 3339 date";
     if (value.kind != JsonKind::kString)
         return RefuseType(column, kExpected, value, context);
@@ -195,7 +205,8 @@ ToDate(const ColumnSpec &column, const JsonValue &value, const ConvertContext &c
 }
 
 bool
-IsUuid(std::string_view text) {
+IsUuid(std::string_view text)
+{
     if (text.size() != 36)
         return false;
     for (size_t i = 0; i < text.size(); i++) {
@@ -213,8 +224,8 @@ IsUuid(std::string_view text) {
 }
 
 bool
-ToUuid(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
-       Cell *cell) {
+ToUuid(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context, Cell *cell)
+{
     if (value.kind == JsonKind::kString) {
         std::string_view text = StringText(value, context.arena);
         if (IsUuid(text))
@@ -226,8 +237,8 @@ ToUuid(const ColumnSpec &column, const JsonValue &value, const ConvertContext &c
 } // namespace
 
 bool
-ToCell(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
-       Cell *cell) {
+ToCell(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context, Cell *cell)
+{
     if (value.kind == JsonKind::kAbsent || value.kind == JsonKind::kNull) {
         bool is_null = value.kind == JsonKind::kNull;
         cell->text = nullptr;
@@ -273,7 +284,8 @@ ToCell(const ColumnSpec &column, const JsonValue &value, const ConvertContext &c
 
 bool
 RefuseColumn(const ColumnSpec &column, RejectCode code, const Message &message,
-             const ConvertContext &context) {
+             const ConvertContext &context)
+{
     Pointer path;
     if (column.path.empty())
         path.AddName(column.name);
@@ -283,7 +295,8 @@ RefuseColumn(const ColumnSpec &column, RejectCode code, const Message &message,
 }
 
 void
-AddFound(const JsonValue &value, Message *message) {
+AddFound(const JsonValue &value, Message *message)
+{
     constexpr const char *kNames[] = {"nothing", "null",   "false",  "true",
                                       "number",  "string", "object", "array"};
     message->Add("found ").Add(kNames[static_cast<size_t>(value.kind)]);

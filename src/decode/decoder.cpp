@@ -21,7 +21,8 @@ namespace {
 
 // Names collide for nobody who can't guess this: it takes the clock and an address.
 uint64_t
-MakeHashSeed(const void *address) {
+MakeHashSeed(const void *address)
+{
     auto ticks = std::chrono::steady_clock::now().time_since_epoch().count();
     uint64_t seed = static_cast<uint64_t>(ticks) * 0x9E3779B97F4A7C15;
     seed ^= static_cast<uint64_t>(reinterpret_cast<uintptr_t>(address));
@@ -33,7 +34,8 @@ MakeHashSeed(const void *address) {
 constexpr size_t kSchemaFrameBytes = 5;
 
 uint32_t
-SchemaId(std::string_view value) {
+SchemaId(std::string_view value)
+{
     uint32_t id = 0;
     for (size_t i = 1; i < kSchemaFrameBytes; i++)
         id = id << 8 | static_cast<unsigned char>(value[i]);
@@ -46,7 +48,9 @@ class Decoder::Impl {
   public:
     explicit Impl(std::shared_ptr<const Mapping> mapping)
         : mapping_(std::move(mapping)), hash_seed_(MakeHashSeed(this)),
-          tree_(*mapping_, hash_seed_), scanner_(tree_, mapping_->limits.max_depth, hash_seed_) {}
+          tree_(*mapping_, hash_seed_), scanner_(tree_, mapping_->limits.max_depth, hash_seed_)
+    {
+    }
 
     bool Decode(std::string_view value, int64_t now_us, Arena &arena, Cell *cells, Reject *reject);
     const Mapping &mapping() const { return *mapping_; }
@@ -71,23 +75,28 @@ class Decoder::Impl {
 };
 
 Decoder::Decoder(std::shared_ptr<const Mapping> mapping)
-    : impl_(std::make_unique<Impl>(std::move(mapping))) {}
+    : impl_(std::make_unique<Impl>(std::move(mapping)))
+{
+}
 
 Decoder::~Decoder() = default;
 
 bool
-Decoder::Decode(std::string_view value, int64_t now_us, Arena &arena, Cell *cells, Reject *reject) {
+Decoder::Decode(std::string_view value, int64_t now_us, Arena &arena, Cell *cells, Reject *reject)
+{
     return impl_->Decode(value, now_us, arena, cells, reject);
 }
 
 const Mapping &
-Decoder::mapping() const {
+Decoder::mapping() const
+{
     return impl_->mapping();
 }
 
 bool
 Decoder::Impl::Decode(std::string_view value, int64_t now_us, Arena &arena, Cell *cells,
-                      Reject *reject) {
+                      Reject *reject)
+{
     std::string_view document;
     if (!FindDocument(value, arena, &document, reject))
         return false;
@@ -115,7 +124,8 @@ Decoder::Impl::Decode(std::string_view value, int64_t now_us, Arena &arena, Cell
 
 bool
 Decoder::Impl::FindDocument(std::string_view value, Arena &arena, std::string_view *document,
-                            Reject *reject) const {
+                            Reject *reject) const
+{
     Message message;
     if (value.data() == nullptr) {
         message.Add("the record has no value");
@@ -145,7 +155,8 @@ Decoder::Impl::FindDocument(std::string_view value, Arena &arena, std::string_vi
 
 bool
 Decoder::Impl::CheckEncoding(std::string_view document, size_t base, Arena &arena,
-                             Reject *reject) const {
+                             Reject *reject) const
+{
     constexpr size_t kShownBytes = 4; // the longest character
     Utf8Check check = CheckUtf8(document);
     if (check.fault == Utf8Fault::kNone)
@@ -161,7 +172,8 @@ Decoder::Impl::CheckEncoding(std::string_view document, size_t base, Arena &aren
 }
 
 bool
-Decoder::Impl::CheckCollisions(Arena &arena, Reject *reject) const {
+Decoder::Impl::CheckCollisions(Arena &arena, Reject *reject) const
+{
     if (mapping_->rest_column < 0 || RestValue().kind != JsonKind::kObject)
         return true;
     for (const LooseMember &member : scanner_.loose_members()) {
@@ -181,7 +193,8 @@ Decoder::Impl::CheckCollisions(Arena &arena, Reject *reject) const {
 }
 
 bool
-Decoder::Impl::CheckUnknown(Arena &arena, Reject *reject) const {
+Decoder::Impl::CheckUnknown(Arena &arena, Reject *reject) const
+{
     if (mapping_->unknown_fields != UnknownFields::kReject)
         return true;
     for (const LooseMember &member : scanner_.loose_members()) {
@@ -199,7 +212,8 @@ Decoder::Impl::CheckUnknown(Arena &arena, Reject *reject) const {
 
 // One JSON object, always: {} when the event leaves nothing over.
 bool
-Decoder::Impl::FillRest(const ConvertContext &context, Cell *cell) const {
+Decoder::Impl::FillRest(const ConvertContext &context, Cell *cell) const
+{
     const ColumnSpec &column = mapping_->columns[static_cast<size_t>(mapping_->rest_column)];
     const JsonValue &own = RestValue();
     bool is_object = own.kind == JsonKind::kObject;
@@ -227,7 +241,8 @@ Decoder::Impl::FillRest(const ConvertContext &context, Cell *cell) const {
 
 // Copies the members as the document spells them, so numbers and escapes stay what they were.
 std::string_view
-Decoder::Impl::JoinRest(std::string_view members, size_t loose_bytes, Arena &arena) const {
+Decoder::Impl::JoinRest(std::string_view members, size_t loose_bytes, Arena &arena) const
+{
     char *text = arena.Allocate(members.size() + loose_bytes + 3);
     char *next = text;
     auto append = [&](std::string_view piece) {
@@ -251,14 +266,16 @@ Decoder::Impl::JoinRest(std::string_view members, size_t loose_bytes, Arena &are
 }
 
 bool
-Decoder::Impl::IsKept(const LooseMember &member) const {
+Decoder::Impl::IsKept(const LooseMember &member) const
+{
     if (mapping_->unknown_fields == UnknownFields::kReject)
         return member.is_partly_used; // any other is refused
     return mapping_->unknown_fields == UnknownFields::kKeep;
 }
 
 const JsonValue &
-Decoder::Impl::RestValue() const {
+Decoder::Impl::RestValue() const
+{
     return scanner_.value(tree_.column_node(static_cast<size_t>(mapping_->rest_column)));
 }
 

@@ -14,7 +14,8 @@ constexpr int64_t kMinExponent = -307;
 constexpr int64_t kMaxZeroExponent = 308; // 0e-99999 is more decimals than numeric can show
 
 uint32_t
-HexDigit(char digit) {
+HexDigit(char digit)
+{
     if (digit <= '9')
         return static_cast<uint32_t>(digit - '0');
     return static_cast<uint32_t>((digit | 0x20) - 'a' + 10);
@@ -22,28 +23,33 @@ HexDigit(char digit) {
 
 // The code unit of the \uXXXX at the start of text; text is well-formed.
 uint32_t
-CodeUnit(std::string_view text) {
+CodeUnit(std::string_view text)
+{
     return HexDigit(text[2]) << 12 | HexDigit(text[3]) << 8 | HexDigit(text[4]) << 4 |
            HexDigit(text[5]);
 }
 
 bool
-IsUnicodeEscape(std::string_view text) {
+IsUnicodeEscape(std::string_view text)
+{
     return text.size() >= kUnicodeEscapeLength && text[0] == '\\' && text[1] == 'u';
 }
 
 bool
-IsHighSurrogate(uint32_t unit) {
+IsHighSurrogate(uint32_t unit)
+{
     return unit >= 0xD800 && unit <= 0xDBFF;
 }
 
 bool
-IsLowSurrogate(uint32_t unit) {
+IsLowSurrogate(uint32_t unit)
+{
     return unit >= 0xDC00 && unit <= 0xDFFF;
 }
 
 char *
-WriteUtf8(uint32_t code_point, char *target) {
+WriteUtf8(uint32_t code_point, char *target)
+{
     auto put = [&](uint32_t byte) { *target++ = static_cast<char>(byte); };
     if (code_point < 0x80) {
         put(code_point);
@@ -64,7 +70,8 @@ WriteUtf8(uint32_t code_point, char *target) {
 }
 
 char
-SimpleEscape(char letter) {
+SimpleEscape(char letter)
+{
     switch (letter) {
     case 'b':
         return '\b';
@@ -83,7 +90,8 @@ SimpleEscape(char letter) {
 
 // Length of the part before the next backslash.
 size_t
-PlainLength(std::string_view text) {
+PlainLength(std::string_view text)
+{
     const void *found = text.empty() ? nullptr : std::memchr(text.data(), '\\', text.size());
     if (found == nullptr)
         return text.size();
@@ -93,7 +101,8 @@ PlainLength(std::string_view text) {
 } // namespace
 
 EscapeCheck
-CheckEscapes(std::string_view inner) {
+CheckEscapes(std::string_view inner)
+{
     size_t at = PlainLength(inner);
     while (at < inner.size()) {
         std::string_view rest = inner.substr(at);
@@ -120,7 +129,8 @@ CheckEscapes(std::string_view inner) {
 }
 
 size_t
-Unescape(std::string_view inner, char *target) {
+Unescape(std::string_view inner, char *target)
+{
     char *start = target;
     while (!inner.empty()) {
         size_t plain = PlainLength(inner);
@@ -146,7 +156,8 @@ Unescape(std::string_view inner, char *target) {
 }
 
 bool
-IsNumberInRange(std::string_view number) {
+IsNumberInRange(std::string_view number)
+{
     int digits = 0;
     int64_t point = 0;    // digits before the decimal point
     int64_t leading = -1; // position of the first digit that isn't zero

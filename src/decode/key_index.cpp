@@ -12,28 +12,32 @@ constexpr uint32_t kFirstSlotCount = 64;
 
 // Both halves of the 128-bit product: every input bit reaches every output bit.
 uint64_t
-Mix(uint64_t left, uint64_t right) {
+Mix(uint64_t left, uint64_t right)
+{
     auto product = static_cast<unsigned __int128>(left) * right;
     return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
 }
 
 template <typename Word>
 uint64_t
-Load(const char *bytes) {
+Load(const char *bytes)
+{
     Word word;
     std::memcpy(&word, bytes, sizeof(word));
     return word;
 }
 
 uint32_t
-SlotHash(uint32_t object_id, uint32_t hash) {
+SlotHash(uint32_t object_id, uint32_t hash)
+{
     return static_cast<uint32_t>((uint64_t{hash} << 32 | object_id) * 0x9E3779B97F4A7C15 >> 32);
 }
 
 } // namespace
 
 uint32_t
-HashName(std::string_view name, uint64_t seed) {
+HashName(std::string_view name, uint64_t seed)
+{
     constexpr uint64_t kOdd = 0xA0761D6478BD642F;
     uint64_t state = seed ^ name.size() * kOdd;
     const char *next = name.data();
@@ -52,7 +56,8 @@ HashName(std::string_view name, uint64_t seed) {
 }
 
 void
-KeyIndex::Reset() {
+KeyIndex::Reset()
+{
     entries_.clear();
     if (slots_taken_ > 0)
         std::fill_n(slots_.begin(), slot_count_, 0);
@@ -64,14 +69,16 @@ KeyIndex::Reset() {
 }
 
 KeyIndex::Object
-KeyIndex::Open() {
+KeyIndex::Open()
+{
     Object object;
     object.id = next_id_++;
     return object;
 }
 
 bool
-KeyIndex::Add(Object *object, std::string_view name, uint32_t hash) {
+KeyIndex::Add(Object *object, std::string_view name, uint32_t hash)
+{
     if (Contains(*object, name, hash))
         return false;
     uint32_t position = static_cast<uint32_t>(entries_.size());
@@ -89,7 +96,8 @@ KeyIndex::Add(Object *object, std::string_view name, uint32_t hash) {
 }
 
 bool
-KeyIndex::Contains(const Object &object, std::string_view name, uint32_t hash) const {
+KeyIndex::Contains(const Object &object, std::string_view name, uint32_t hash) const
+{
     if (object.count >= kLinearKeys)
         return IsInTable(object.id, name, hash);
     for (uint32_t each = object.last; each != kNone; each = entries_[each].previous)
@@ -99,18 +107,21 @@ KeyIndex::Contains(const Object &object, std::string_view name, uint32_t hash) c
 }
 
 std::string_view
-KeyIndex::name(uint32_t position) const {
+KeyIndex::name(uint32_t position) const
+{
     return {entries_[position].text, entries_[position].length};
 }
 
 bool
-KeyIndex::IsSame(const Entry &entry, std::string_view name, uint32_t hash) const {
+KeyIndex::IsSame(const Entry &entry, std::string_view name, uint32_t hash) const
+{
     return entry.hash == hash && entry.length == name.size() &&
            std::memcmp(entry.text, name.data(), name.size()) == 0;
 }
 
 bool
-KeyIndex::IsInTable(uint32_t object_id, std::string_view name, uint32_t hash) const {
+KeyIndex::IsInTable(uint32_t object_id, std::string_view name, uint32_t hash) const
+{
     uint32_t mask = slot_count_ - 1;
     for (uint32_t slot = SlotHash(object_id, hash) & mask; slots_[slot] != 0;
          slot = (slot + 1) & mask) {
@@ -122,7 +133,8 @@ KeyIndex::IsInTable(uint32_t object_id, std::string_view name, uint32_t hash) co
 }
 
 void
-KeyIndex::AddToTable(uint32_t position) {
+KeyIndex::AddToTable(uint32_t position)
+{
     if ((slots_taken_ + 1) * 2 > slot_count_)
         GrowTable();
     const Entry &entry = entries_[position];
@@ -135,7 +147,8 @@ KeyIndex::AddToTable(uint32_t position) {
 }
 
 void
-KeyIndex::GrowTable() {
+KeyIndex::GrowTable()
+{
     uint32_t old_count = slot_count_;
     slot_count_ = old_count == 0 ? kFirstSlotCount : old_count * 2;
     if (slots_.size() < slot_count_)

@@ -4,7 +4,8 @@
 namespace pulse::decode {
 
 Result<std::vector<std::string>>
-ParsePointer(std::string_view pointer) {
+ParsePointer(std::string_view pointer)
+{
     // RFC 6901 lets "" name the whole document; no column takes that, so it is refused here.
     if (pointer.empty() || pointer[0] != '/')
         return Status::Error("a JSON pointer must begin with \"/\"");

@@ -12,7 +12,8 @@ namespace {
 
 // C0, DEL and C1: a terminal that shows the log must not act on them.
 bool
-IsControl(std::string_view character) {
+IsControl(std::string_view character)
+{
     unsigned char lead = static_cast<unsigned char>(character[0]);
     if (character.size() == 1)
         return lead < 0x20 || lead == 0x7F;
@@ -22,7 +23,8 @@ IsControl(std::string_view character) {
 } // namespace
 
 Message &
-Message::Add(std::string_view words) {
+Message::Add(std::string_view words)
+{
     if (words.size() <= kCapacity - length_) {
         std::memcpy(text_ + length_, words.data(), words.size());
         length_ += words.size();
@@ -31,21 +33,24 @@ Message::Add(std::string_view words) {
 }
 
 Message &
-Message::Add(int64_t number) {
+Message::Add(int64_t number)
+{
     char digits[24];
     char *end = std::to_chars(digits, digits + sizeof(digits), number).ptr;
     return Add(std::string_view(digits, static_cast<size_t>(end - digits)));
 }
 
 Message &
-Message::AddSize(uint64_t number) {
+Message::AddSize(uint64_t number)
+{
     char digits[24];
     char *end = std::to_chars(digits, digits + sizeof(digits), number).ptr;
     return Add(std::string_view(digits, static_cast<size_t>(end - digits)));
 }
 
 Message &
-Message::AddExcerpt(std::string_view payload) {
+Message::AddExcerpt(std::string_view payload)
+{
     constexpr char kHex[] = "0123456789abcdef";
     size_t at = 0;
     while (at < payload.size()) {
@@ -68,13 +73,15 @@ Message::AddExcerpt(std::string_view payload) {
 }
 
 Pointer &
-Pointer::AddName(std::string_view name) {
+Pointer::AddName(std::string_view name)
+{
     AddToken(name);
     return *this;
 }
 
 Pointer &
-Pointer::AddIndex(uint32_t index) {
+Pointer::AddIndex(uint32_t index)
+{
     char digits[16];
     char *end = std::to_chars(digits, digits + sizeof(digits), index).ptr;
     AddToken(std::string_view(digits, static_cast<size_t>(end - digits)));
@@ -82,7 +89,8 @@ Pointer::AddIndex(uint32_t index) {
 }
 
 void
-Pointer::AddToken(std::string_view token) {
+Pointer::AddToken(std::string_view token)
+{
     constexpr std::string_view kCut = "...";
     constexpr size_t kRoom = kMaxPathBytes - kCut.size();
     if (is_cut_)
@@ -111,7 +119,8 @@ Pointer::AddToken(std::string_view token) {
 }
 
 bool
-Refuse(RejectCode code, const Message &message, const Pointer *path, Arena &arena, Reject *reject) {
+Refuse(RejectCode code, const Message &message, const Pointer *path, Arena &arena, Reject *reject)
+{
     reject->code = code;
     reject->message = arena.Copy(message.view());
     reject->path = path == nullptr ? std::string_view() : arena.Copy(path->view());

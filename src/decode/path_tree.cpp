@@ -8,13 +8,15 @@ namespace pulse::decode {
 namespace {
 
 size_t
-SlotHash(int32_t parent, uint32_t hash) {
+SlotHash(int32_t parent, uint32_t hash)
+{
     return hash ^ static_cast<uint32_t>(parent) * 0x9E3779B1U;
 }
 
 } // namespace
 
-PathTree::PathTree(const Mapping &mapping, uint64_t hash_seed) : hash_seed_(hash_seed) {
+PathTree::PathTree(const Mapping &mapping, uint64_t hash_seed) : hash_seed_(hash_seed)
+{
     nodes_.emplace_back(); // the root
     for (size_t i = 0; i < mapping.columns.size(); i++) {
         int32_t position = kRoot;
@@ -31,7 +33,8 @@ PathTree::PathTree(const Mapping &mapping, uint64_t hash_seed) : hash_seed_(hash
 }
 
 int32_t
-PathTree::Find(int32_t parent, std::string_view name, uint32_t hash) const {
+PathTree::Find(int32_t parent, std::string_view name, uint32_t hash) const
+{
     size_t mask = slots_.size() - 1;
     for (size_t slot = SlotHash(parent, hash) & mask; slots_[slot] != kNone;
          slot = (slot + 1) & mask) {
@@ -43,7 +46,8 @@ PathTree::Find(int32_t parent, std::string_view name, uint32_t hash) const {
 }
 
 int32_t
-PathTree::FindOrAdd(int32_t parent, const std::string &name) {
+PathTree::FindOrAdd(int32_t parent, const std::string &name)
+{
     for (size_t i = 1; i < nodes_.size(); i++)
         if (nodes_[i].parent == parent && nodes_[i].name == name)
             return static_cast<int32_t>(i);
@@ -56,7 +60,8 @@ PathTree::FindOrAdd(int32_t parent, const std::string &name) {
 }
 
 void
-PathTree::BuildTable() {
+PathTree::BuildTable()
+{
     size_t slot_count = 8;
     while (slot_count < nodes_.size() * 4)
         slot_count *= 2;
@@ -70,7 +75,8 @@ PathTree::BuildTable() {
 }
 
 std::vector<std::string>
-PathOf(const ColumnSpec &column) {
+PathOf(const ColumnSpec &column)
+{
     if (column.path.empty())
         return {column.name};
     return column.path;

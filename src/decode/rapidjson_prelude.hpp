@@ -43,7 +43,8 @@ class RapidJsonAllocator {
 
     void *Malloc(size_t bytes) { return bytes == 0 ? nullptr : Realloc(nullptr, 0, bytes); }
 
-    void *Realloc(void *block, size_t, size_t bytes) {
+    void *Realloc(void *block, size_t, size_t bytes)
+    {
         if (bytes == 0) {
             std::free(block);
             return nullptr;

@@ -73,7 +73,8 @@ constexpr RejectInfo kNoReject = {RejectCode::kNone, "", "", "", ""};
 
 // InfoOf indexes the table by code, so its order must be the enum's.
 constexpr bool
-IsTableInOrder() {
+IsTableInOrder()
+{
     for (size_t i = 0; i < std::size(kRejects); i++)
         if (static_cast<size_t>(kRejects[i].code) != i + 1)
             return false;
@@ -84,7 +85,8 @@ static_assert(IsTableInOrder());
 } // namespace
 
 const RejectInfo &
-InfoOf(RejectCode code) {
+InfoOf(RejectCode code)
+{
     size_t position = static_cast<size_t>(code);
     if (position == 0 || position > std::size(kRejects))
         return kNoReject;
@@ -92,7 +94,8 @@ InfoOf(RejectCode code) {
 }
 
 const RejectInfo *
-AllRejects(int *count) {
+AllRejects(int *count)
+{
     *count = static_cast<int>(std::size(kRejects));
     return kRejects;
 }

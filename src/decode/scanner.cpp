@@ -19,7 +19,8 @@ class SliceStream {
     using Ch = char;
 
     explicit SliceStream(std::string_view document)
-        : next_(document.data()), begin_(document.data()), end_(document.data() + document.size()) {
+        : next_(document.data()), begin_(document.data()), end_(document.data() + document.size())
+    {
     }
 
     char Peek() const { return next_ == end_ ? '\0' : *next_; }
@@ -32,7 +33,8 @@ class SliceStream {
     // RapidJSON counts the NUL it puts behind a string; the closing quote stands in for it.
     size_t PutEnd(char *start) { return static_cast<size_t>(next_ - start); }
 
-    void Put(char character) {
+    void Put(char character)
+    {
         if (character != '\0') // NUL comes after the closing quote, where skipping would be wrong
             SkipPlain();
     }
@@ -43,7 +45,8 @@ class SliceStream {
     // To the next quote, backslash or control character. In each byte of a word: x ^ c is zero
     // where x is c, and subtracting borrows into the high bit of a byte that is smaller; borrows
     // beyond that byte only spoil higher ones, so the lowest mark is exact.
-    void SkipPlain() {
+    void SkipPlain()
+    {
         constexpr uint64_t kOnes = 0x0101010101010101;
         constexpr uint64_t kHigh = 0x8080808080808080;
         const char *next = next_;
@@ -78,7 +81,8 @@ constexpr size_t kSyntaxExcerptBytes = 24;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 const char *
-DescribeParseError(rapidjson::ParseErrorCode code) {
+DescribeParseError(rapidjson::ParseErrorCode code)
+{
     switch (code) {
     case rapidjson::kParseErrorDocumentEmpty:
         return "expected a JSON value";
@@ -125,12 +129,14 @@ struct ScannerEvents : rapidjson::BaseReaderHandler<rapidjson::UTF8<>, ScannerEv
     ScannerEvents(Scanner &target, const SliceStream &source) : scanner(target), stream(source) {}
 
     bool Null() { return Literal(JsonKind::kNull, 4); }
-    bool Bool(bool value) {
+    bool Bool(bool value)
+    {
         return value ? Literal(JsonKind::kTrue, 4) : Literal(JsonKind::kFalse, 5);
     }
     bool Key(const char *text, unsigned length, bool) { return scanner.OnName(text, length); }
     bool String(const char *text, unsigned length, bool) { return scanner.OnString(text, length); }
-    bool RawNumber(const char *text, unsigned length, bool) {
+    bool RawNumber(const char *text, unsigned length, bool)
+    {
         return scanner.OnNumber(text, length);
     }
     bool StartObject() { return scanner.OnOpen(true, stream.position()); }
@@ -138,7 +144,8 @@ struct ScannerEvents : rapidjson::BaseReaderHandler<rapidjson::UTF8<>, ScannerEv
     bool EndObject(unsigned) { return scanner.OnClose(stream.position() + 1); }
     bool EndArray(unsigned) { return scanner.OnClose(stream.position() + 1); }
 
-    bool Literal(JsonKind kind, uint32_t length) {
+    bool Literal(JsonKind kind, uint32_t length)
+    {
         return scanner.OnValue({stream.position() - length, length, kind, false},
                                scanner.pending_node_);
     }
@@ -149,10 +156,13 @@ struct ScannerEvents : rapidjson::BaseReaderHandler<rapidjson::UTF8<>, ScannerEv
 
 Scanner::Scanner(const PathTree &tree, int max_depth, uint64_t hash_seed)
     : tree_(tree), max_depth_(max_depth > 0 ? static_cast<size_t>(max_depth) : 0),
-      hash_seed_(hash_seed), values_(tree.size()) {}
+      hash_seed_(hash_seed), values_(tree.size())
+{
+}
 
 bool
-Scanner::Scan(std::string_view document, size_t base, Arena &arena, Reject *reject) {
+Scanner::Scan(std::string_view document, size_t base, Arena &arena, Reject *reject)
+{
     constexpr unsigned kFlags = rapidjson::kParseIterativeFlag |
                                 rapidjson::kParseNumbersAsStringsFlag | rapidjson::kParseInsituFlag;
     document_ = document;
@@ -185,7 +195,8 @@ Scanner::Scan(std::string_view document, size_t base, Arena &arena, Reject *reje
 }
 
 bool
-Scanner::OnName(const char *text, uint32_t length) {
+Scanner::OnName(const char *text, uint32_t length)
+{
     std::string_view name(text, length);
     Frame &frame = frames_.back();
     frame.is_in_member = false;
@@ -213,7 +224,8 @@ Scanner::OnName(const char *text, uint32_t length) {
 }
 
 bool
-Scanner::OnString(const char *text, uint32_t length) {
+Scanner::OnString(const char *text, uint32_t length)
+{
     std::string_view inner(text, length);
     bool has_escape = HasEscape(inner);
     if (has_escape) {
@@ -225,7 +237,8 @@ Scanner::OnString(const char *text, uint32_t length) {
 }
 
 bool
-Scanner::OnNumber(const char *text, uint32_t length) {
+Scanner::OnNumber(const char *text, uint32_t length)
+{
     if (!IsNumberInRange({text, length})) {
         Message message;
         message.Add("number out of range: ").AddExcerpt({text, length});
@@ -235,7 +248,8 @@ Scanner::OnNumber(const char *text, uint32_t length) {
 }
 
 bool
-Scanner::OnOpen(bool is_object, const char *start) {
+Scanner::OnOpen(bool is_object, const char *start)
+{
     if (frames_.size() >= max_depth_) {
         Message message;
         message.Add("nested deeper than ").AddSize(max_depth_).Add(" levels");
@@ -253,7 +267,8 @@ Scanner::OnOpen(bool is_object, const char *start) {
 }
 
 bool
-Scanner::OnClose(const char *end) {
+Scanner::OnClose(const char *end)
+{
     Frame frame = frames_.back();
     frames_.pop_back();
     if (frame.node != PathTree::kNone && frame.is_object && tree_.node(frame.node).is_rest)
@@ -267,7 +282,8 @@ Scanner::OnClose(const char *end) {
 
 // The end of a value of any kind, in the place that the innermost open frame says.
 bool
-Scanner::OnValue(const JsonValue &value, int32_t node) {
+Scanner::OnValue(const JsonValue &value, int32_t node)
+{
     pending_node_ = PathTree::kNone;
     if (frames_.empty()) {
         top_ = value;
@@ -294,12 +310,14 @@ Scanner::OnValue(const JsonValue &value, int32_t node) {
 }
 
 bool
-Scanner::HasEscape(std::string_view inner) const {
+Scanner::HasEscape(std::string_view inner) const
+{
     return may_have_escapes_ && inner.find('\\') != std::string_view::npos;
 }
 
 bool
-Scanner::FailEscape(const EscapeCheck &check, std::string_view inner) {
+Scanner::FailEscape(const EscapeCheck &check, std::string_view inner)
+{
     size_t offset = static_cast<size_t>(inner.data() - document_.data()) + check.offset;
     Message message;
     if (check.fault == EscapeFault::kNul) {
@@ -313,7 +331,8 @@ Scanner::FailEscape(const EscapeCheck &check, std::string_view inner) {
 
 // What RapidJSON itself found wrong.
 bool
-Scanner::FailParse(rapidjson::ParseErrorCode code, size_t offset) {
+Scanner::FailParse(rapidjson::ParseErrorCode code, size_t offset)
+{
     if (code == rapidjson::kParseErrorStringUnicodeSurrogateInvalid)
         return FailEscape({EscapeFault::kSurrogate, offset}, document_.substr(0, 0));
     Message message;
@@ -336,13 +355,15 @@ Scanner::FailParse(rapidjson::ParseErrorCode code, size_t offset) {
 }
 
 bool
-Scanner::FailHere(RejectCode code, const Message &message) {
+Scanner::FailHere(RejectCode code, const Message &message)
+{
     Pointer path = PathHere();
     return Refuse(code, message, &path, *arena_, reject_);
 }
 
 Pointer
-Scanner::PathHere() const {
+Scanner::PathHere() const
+{
     Pointer path;
     for (const Frame &frame : frames_) {
         if (!frame.is_object)

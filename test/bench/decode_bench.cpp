@@ -15,7 +15,8 @@ using pulse::decode::ColumnSpec;
 using pulse::decode::ColumnType;
 
 std::shared_ptr<pulse::decode::Mapping>
-EventsMapping() {
+EventsMapping()
+{
     auto mapping = std::make_shared<pulse::decode::Mapping>();
     auto add = [&](const char *name, ColumnType type, bool is_required) {
         ColumnSpec column;
@@ -41,7 +42,8 @@ EventsMapping() {
 }
 
 std::string
-Event(int number) {
+Event(int number)
+{
     char text[600];
     std::snprintf(
         text, sizeof(text),
@@ -56,7 +58,8 @@ Event(int number) {
 }
 
 void
-Measure(const char *what, const std::vector<std::string> &events) {
+Measure(const char *what, const std::vector<std::string> &events)
+{
     constexpr int kRounds = 40;
     constexpr int64_t kNowUs = 1795178096000000; // some day of 2026
     pulse::decode::Decoder decoder(EventsMapping());
@@ -81,7 +84,8 @@ Measure(const char *what, const std::vector<std::string> &events) {
 } // namespace
 
 int
-main() {
+main()
+{
     std::vector<std::string> plain, with_rest, with_escapes, rejected;
     for (int i = 0; i < 20000; i++) {
         std::string event = Event(i);

@@ -26,13 +26,15 @@ using pulse::decode::UnknownFields;
 constexpr int64_t kNowUs = 1795178096000000;
 
 void
-Check(bool condition) {
+Check(bool condition)
+{
     if (!condition)
         std::abort();
 }
 
 std::shared_ptr<const Mapping>
-MakeMapping(int variant) {
+MakeMapping(int variant)
+{
     auto mapping = std::make_shared<Mapping>();
     auto add = [&](std::vector<std::string> path, ColumnType type) {
         ColumnSpec column;
@@ -61,7 +63,8 @@ MakeMapping(int variant) {
 }
 
 Decoder &
-DecoderOf(int variant) {
+DecoderOf(int variant)
+{
     static std::unique_ptr<Decoder> decoders[4];
     if (decoders[variant] == nullptr)
         decoders[variant] = std::make_unique<Decoder>(MakeMapping(variant));
@@ -69,12 +72,14 @@ DecoderOf(int variant) {
 }
 
 bool
-IsSound(std::string_view text) {
+IsSound(std::string_view text)
+{
     return pulse::CheckUtf8(text).fault == pulse::Utf8Fault::kNone;
 }
 
 void
-CheckJson(std::string_view json) {
+CheckJson(std::string_view json)
+{
     std::string wrapped = "{\"v\":" + std::string(json) + "}";
     pulse::Arena arena;
     Reject reject;
@@ -84,7 +89,8 @@ CheckJson(std::string_view json) {
 }
 
 void
-CheckDecode(Decoder &decoder, std::string_view value) {
+CheckDecode(Decoder &decoder, std::string_view value)
+{
     pulse::Arena arena;
     std::vector<Cell> cells(decoder.mapping().columns.size());
     Reject reject;
@@ -113,7 +119,8 @@ CheckDecode(Decoder &decoder, std::string_view value) {
 } // namespace
 
 extern "C" int
-LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
     if (size == 0)
         return 0;
     // A block of exactly the value's size, for the address sanitizer to see reads past its end.

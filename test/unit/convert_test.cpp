@@ -9,12 +9,14 @@ namespace {
 
 // The outcome of one value for a single column named c.
 std::string
-Convert(ColumnType type, const std::string &json) {
+Convert(ColumnType type, const std::string &json)
+{
     Decoded decoded(MappingBuilder().Add("c", type).Build(), "{\"c\":" + json + "}");
     return decoded.is_event() ? decoded.Show(0) : decoded.Outcome();
 }
 
-TEST(Convert, TextTakesAnyScalarAsWritten) {
+TEST(Convert, TextTakesAnyScalarAsWritten)
+{
     EXPECT_EQ(Convert(ColumnType::kText, "\"a\""), "text a");
     EXPECT_EQ(Convert(ColumnType::kText, "\"\""), "text ");
     EXPECT_EQ(Convert(ColumnType::kText, "\"a\\n\\u00e4\\\"\""), "text a\n\xc3\xa4\"");
@@ -30,7 +32,8 @@ TEST(Convert, TextTakesAnyScalarAsWritten) {
               "type /c: expected string, number or boolean, found array [1]");
 }
 
-TEST(Convert, TextStaysInTheValueUnlessItHasEscapes) {
+TEST(Convert, TextStaysInTheValueUnlessItHasEscapes)
+{
     auto mapping = MappingBuilder().Add("a", ColumnType::kText).Add("b", ColumnType::kText).Build();
     Decoded decoded(mapping, "{\"a\":\"plain\",\"b\":\"es\\tcaped\"}");
     EXPECT_TRUE(decoded.IsInValue(decoded.cell(0).view()));
@@ -38,14 +41,16 @@ TEST(Convert, TextStaysInTheValueUnlessItHasEscapes) {
     EXPECT_EQ(decoded.Show(1), "text es\tcaped");
 }
 
-TEST(Convert, EmptyTextIsNotNull) {
+TEST(Convert, EmptyTextIsNotNull)
+{
     Decoded decoded(MappingBuilder().Add("c", ColumnType::kText).Build(), "{\"c\":\"\"}");
     EXPECT_EQ(decoded.cell(0).kind, CellKind::kText);
     EXPECT_NE(decoded.cell(0).view().data(), nullptr);
     EXPECT_EQ(decoded.cell(0).length, 0u);
 }
 
-TEST(Convert, IntegersOfEachWidthAtTheirEdges) {
+TEST(Convert, IntegersOfEachWidthAtTheirEdges)
+{
     EXPECT_EQ(Convert(ColumnType::kInt2, "32767"), "integer 32767");
     EXPECT_EQ(Convert(ColumnType::kInt2, "-32768"), "integer -32768");
     EXPECT_EQ(Convert(ColumnType::kInt2, "32768"),
@@ -63,7 +68,8 @@ TEST(Convert, IntegersOfEachWidthAtTheirEdges) {
     EXPECT_EQ(Convert(ColumnType::kInt8, "-0"), "integer 0");
 }
 
-TEST(Convert, WhatIsNoIntegerIsATypeError) {
+TEST(Convert, WhatIsNoIntegerIsATypeError)
+{
     for (ColumnType type : {ColumnType::kInt2, ColumnType::kInt4, ColumnType::kInt8}) {
         EXPECT_EQ(Convert(type, "\"12\""), "type /c: expected integer, found string \"12\"");
         EXPECT_EQ(Convert(type, "1.5"), "type /c: expected integer, found number 1.5");
@@ -76,7 +82,8 @@ TEST(Convert, WhatIsNoIntegerIsATypeError) {
     }
 }
 
-TEST(Convert, Reals) {
+TEST(Convert, Reals)
+{
     EXPECT_EQ(Convert(ColumnType::kFloat8, "0.1"), "real 0.10000000000000001");
     EXPECT_EQ(Convert(ColumnType::kFloat8, "-0"), "real -0");
     EXPECT_EQ(Convert(ColumnType::kFloat8, "1E3"), "real 1000");
@@ -95,7 +102,8 @@ TEST(Convert, Reals) {
     EXPECT_EQ(Convert(ColumnType::kFloat8, "false"), "type /c: expected number, found false");
 }
 
-TEST(Convert, NumericKeepsItsDigits) {
+TEST(Convert, NumericKeepsItsDigits)
+{
     for (const char *number : {"0", "-0", "1.10", "-12345678901234567890.123456789000", "1E+3"})
         EXPECT_EQ(Convert(ColumnType::kNumeric, number), std::string("text ") + number);
     EXPECT_EQ(Convert(ColumnType::kNumeric, "\"1\""),
@@ -104,14 +112,16 @@ TEST(Convert, NumericKeepsItsDigits) {
               "type /c: expected number, found string \"NaN\"");
 }
 
-TEST(Convert, Booleans) {
+TEST(Convert, Booleans)
+{
     EXPECT_EQ(Convert(ColumnType::kBool, "true"), "bool true");
     EXPECT_EQ(Convert(ColumnType::kBool, "false"), "bool false");
     for (const char *json : {"0", "1", "\"true\"", "[]"})
         EXPECT_TRUE(Convert(ColumnType::kBool, json).starts_with("type /c: expected boolean"));
 }
 
-TEST(Convert, Timestamps) {
+TEST(Convert, Timestamps)
+{
     EXPECT_EQ(Convert(ColumnType::kTimestamp, "\"2026-11-20T12:34:56.789Z\""),
               "timestamp 1795178096789000");
     EXPECT_EQ(Convert(ColumnType::kTimestamp, "\"2026-11-20T12\\u003a34:56Z\""),
@@ -130,7 +140,8 @@ TEST(Convert, Timestamps) {
     EXPECT_TRUE(Convert(ColumnType::kTimestamp, "{}").starts_with("type /c"));
 }
 
-TEST(Convert, Dates) {
+TEST(Convert, Dates)
+{
     EXPECT_EQ(Convert(ColumnType::kDate, "\"1970-01-02\""), "date 1");
     EXPECT_EQ(Convert(ColumnType::kDate, "\"1969-12-31\""), "date -1");
     EXPECT_EQ(Convert(ColumnType::kDate, "\"2026-02-29\""),
@@ -139,7 +150,8 @@ TEST(Convert, Dates) {
     EXPECT_EQ(Convert(ColumnType::kDate, "5"), "type /c: expected RFC 3339 date, found number 5");
 }
 
-TEST(Convert, Uuids) {
+TEST(Convert, Uuids)
+{
     const std::string uuid = "0190b3c4-7A1E-7c3d-9f00-0123456789ab";
     EXPECT_EQ(Convert(ColumnType::kUuid, '"' + uuid + '"'), "text " + uuid);
     EXPECT_EQ(Convert(ColumnType::kUuid, "\"\\u0030" + uuid.substr(1) + '"'), "text " + uuid);
@@ -152,7 +164,8 @@ TEST(Convert, Uuids) {
     EXPECT_TRUE(Convert(ColumnType::kUuid, "1").starts_with("type /c"));
 }
 
-TEST(Convert, JsonTakesAnythingAsWritten) {
+TEST(Convert, JsonTakesAnythingAsWritten)
+{
     for (const char *json :
          {"{ \"a\" : [ 1.50, \"\\u00e4\" ] }", "[]", "\"a\\\"\"", "-1.0E2", "true", "false"})
         EXPECT_EQ(Convert(ColumnType::kJson, json), std::string("json ") + json);
@@ -160,7 +173,8 @@ TEST(Convert, JsonTakesAnythingAsWritten) {
               "null"); // SQL's, so that NOT NULL means something
 }
 
-TEST(Convert, OtherTypesGetTextForTheirInputFunction) {
+TEST(Convert, OtherTypesGetTextForTheirInputFunction)
+{
     EXPECT_EQ(Convert(ColumnType::kOther, "\"10.0.0.1\""), "text 10.0.0.1");
     EXPECT_EQ(Convert(ColumnType::kOther, "\"a\\tb\""), "text a\tb");
     EXPECT_EQ(Convert(ColumnType::kOther, "5"), "text 5");
@@ -168,7 +182,8 @@ TEST(Convert, OtherTypesGetTextForTheirInputFunction) {
     EXPECT_EQ(Convert(ColumnType::kOther, "{\"a\":1}"), "text {\"a\":1}");
 }
 
-TEST(Convert, LengthIsCheckedUnescapedAndInBytes) {
+TEST(Convert, LengthIsCheckedUnescapedAndInBytes)
+{
     MappingBuilder builder;
     builder.Add("c", ColumnType::kText);
     builder.last().max_bytes = 4;
@@ -185,7 +200,8 @@ TEST(Convert, LengthIsCheckedUnescapedAndInBytes) {
 
 class EventTime : public testing::Test {
   protected:
-    std::string Outcome(int64_t time_ms, int64_t now_us = kTestNowUs) {
+    std::string Outcome(int64_t time_ms, int64_t now_us = kTestNowUs)
+    {
         Decoder decoder(builder_.Build());
         std::string value = "{\"t\":" + std::to_string(time_ms) + "}";
         Arena arena;
@@ -196,7 +212,8 @@ class EventTime : public testing::Test {
         return std::string(InfoOf(reject.code).name) + ": " + std::string(reject.message);
     }
 
-    void SetUp() override {
+    void SetUp() override
+    {
         builder_.Add("t", ColumnType::kTimestamp);
         builder_.last().is_event_time = true;
         builder_.limits().reject_older_than_us = 400 * kMicrosPerDay;
@@ -207,7 +224,8 @@ class EventTime : public testing::Test {
     const int64_t now_ms_ = kTestNowUs / 1000;
 };
 
-TEST_F(EventTime, LimitsAreInclusive) {
+TEST_F(EventTime, LimitsAreInclusive)
+{
     int64_t oldest = now_ms_ - 400 * kMicrosPerDay / 1000;
     EXPECT_EQ(Outcome(now_ms_), "event");
     EXPECT_EQ(Outcome(oldest), "event");
@@ -220,27 +238,31 @@ TEST_F(EventTime, LimitsAreInclusive) {
                                             std::to_string(now_ms_ + 90001));
 }
 
-TEST_F(EventTime, ZeroIsNever) {
+TEST_F(EventTime, ZeroIsNever)
+{
     builder_.limits().reject_older_than_us = 0;
     builder_.limits().reject_newer_than_us = 0;
     EXPECT_EQ(Outcome(kMinTimestampUs / 1000), "event");
     EXPECT_EQ(Outcome(kMaxTimestampUs / 1000), "event");
 }
 
-TEST_F(EventTime, OtherTimesAreNotJudged) {
+TEST_F(EventTime, OtherTimesAreNotJudged)
+{
     builder_.last().is_event_time = false;
     EXPECT_EQ(Outcome(0), "event");
     EXPECT_EQ(Outcome(now_ms_ * 2), "event");
 }
 
-TEST_F(EventTime, ClockFarOffDoesNotOverflow) {
+TEST_F(EventTime, ClockFarOffDoesNotOverflow)
+{
     EXPECT_TRUE(Outcome(0, INT64_MAX).starts_with("too_old"));
     EXPECT_TRUE(Outcome(-1000, INT64_MAX).starts_with("too_old"));
     EXPECT_TRUE(Outcome(0, INT64_MIN).starts_with("too_new"));
     EXPECT_TRUE(Outcome(1000, INT64_MIN).starts_with("too_new"));
 }
 
-TEST_F(EventTime, DatesAreJudgedAtTheirMidnight) {
+TEST_F(EventTime, DatesAreJudgedAtTheirMidnight)
+{
     builder_.last().type = ColumnType::kDate;
     Decoded today(builder_.Build(), "{\"t\":\"2026-11-20\"}");
     EXPECT_EQ(today.Code(), "event");

@@ -24,7 +24,8 @@ class MappingBuilder {
     MappingBuilder() { mapping_->limits.reject_older_than_us = 0; }
 
     MappingBuilder &Add(const std::string &name, ColumnType type,
-                        std::vector<std::string> path = {}) {
+                        std::vector<std::string> path = {})
+    {
         ColumnSpec column;
         column.name = name;
         column.type = type;
@@ -34,19 +35,21 @@ class MappingBuilder {
     }
 
     // The rest column.
-    MappingBuilder &Rest(const std::string &name = "properties",
-                         std::vector<std::string> path = {}) {
+    MappingBuilder &Rest(const std::string &name = "properties", std::vector<std::string> path = {})
+    {
         Add(name, ColumnType::kJson, std::move(path));
         mapping_->rest_column = static_cast<int>(mapping_->columns.size()) - 1;
         return *this;
     }
 
-    MappingBuilder &Unknown(UnknownFields policy) {
+    MappingBuilder &Unknown(UnknownFields policy)
+    {
         mapping_->unknown_fields = policy;
         return *this;
     }
 
-    MappingBuilder &Required() {
+    MappingBuilder &Required()
+    {
         last().is_required = true;
         return *this;
     }
@@ -61,7 +64,8 @@ class MappingBuilder {
 
 // The mapping of raw.events.
 inline MappingBuilder
-EventsMapping() {
+EventsMapping()
+{
     MappingBuilder builder;
     builder.Add("event_id", ColumnType::kText);
     builder.Add("event_type", ColumnType::kText).Required();
@@ -80,26 +84,31 @@ class Decoded {
   public:
     Decoded(Decoder &decoder, std::string_view value)
         : bytes_(new char[value.size()]), value_(bytes_.get(), value.size()),
-          cells_(decoder.mapping().columns.size()) {
+          cells_(decoder.mapping().columns.size())
+    {
         std::memcpy(bytes_.get(), value.data(), value.size());
         is_event_ = decoder.Decode(value_, kTestNowUs, arena_, cells_.data(), &reject_);
     }
 
     Decoded(const std::shared_ptr<const Mapping> &mapping, std::string_view value)
-        : Decoded(*std::make_unique<Decoder>(mapping), value) {}
+        : Decoded(*std::make_unique<Decoder>(mapping), value)
+    {
+    }
 
     bool is_event() const { return is_event_; }
     const Cell &cell(size_t column) const { return cells_[column]; }
     const Reject &reject() const { return reject_; }
     std::string_view value() const { return value_; }
     const Arena &arena() const { return arena_; }
-    bool IsInValue(std::string_view text) const {
+    bool IsInValue(std::string_view text) const
+    {
         return text.data() >= value_.data() &&
                text.data() + text.size() <= value_.data() + value_.size();
     }
 
     // "code path: message", or "event".
-    std::string Outcome() const {
+    std::string Outcome() const
+    {
         if (is_event_)
             return "event";
         std::string outcome(InfoOf(reject_.code).name);
@@ -109,12 +118,14 @@ class Decoded {
     }
 
     // "event" or the name of the error code.
-    std::string Code() const {
+    std::string Code() const
+    {
         return is_event_ ? "event" : std::string(InfoOf(reject_.code).name);
     }
 
     // A cell as text, its kind in front.
-    std::string Show(size_t column) const {
+    std::string Show(size_t column) const
+    {
         const Cell &shown = cells_[column];
         switch (shown.kind) {
         case CellKind::kMissing:

@@ -10,24 +10,28 @@ namespace {
 const std::string kBom = "\xef\xbb\xbf";
 
 std::string
-Outcome(std::string_view value) {
+Outcome(std::string_view value)
+{
     return Decoded(MappingBuilder().Add("c", ColumnType::kText).Rest().Build(), value).Outcome();
 }
 
 std::string
-Code(std::string_view value) {
+Code(std::string_view value)
+{
     return Decoded(MappingBuilder().Add("c", ColumnType::kText).Rest().Build(), value).Code();
 }
 
 std::string
-Repeat(std::string_view text, size_t count) {
+Repeat(std::string_view text, size_t count)
+{
     std::string result;
     for (size_t i = 0; i < count; i++)
         result += text;
     return result;
 }
 
-TEST(Hostile, NoValueEmptyValueAndByteOrderMark) {
+TEST(Hostile, NoValueEmptyValueAndByteOrderMark)
+{
     Decoder decoder(MappingBuilder().Build());
     Arena arena;
     Reject reject;
@@ -41,7 +45,8 @@ TEST(Hostile, NoValueEmptyValueAndByteOrderMark) {
     EXPECT_EQ(Outcome(" \n\t\r "), "syntax: expected a JSON value at byte 5, the end of the value");
 }
 
-TEST(Hostile, BytesThatAreNotText) {
+TEST(Hostile, BytesThatAreNotText)
+{
     EXPECT_EQ(Outcome("{\"c\":\"\xff\"}"), "encoding: invalid UTF-8 at byte 6: \\xff\"}");
     EXPECT_EQ(Outcome("{\"c\":\"\xc0\xaf\"}"), "encoding: invalid UTF-8 at byte 6: \\xc0\\xaf\"}");
     EXPECT_EQ(Outcome("{\"c\":\"\xed\xa0\x80\"}"),
@@ -55,7 +60,8 @@ TEST(Hostile, BytesThatAreNotText) {
               "encoding: invalid UTF-8 at byte 0: \\xff\\xfe{\\x00");
 }
 
-TEST(Hostile, EscapedNul) {
+TEST(Hostile, EscapedNul)
+{
     EXPECT_EQ(Outcome("{\"c\":\"a\\u0000\"}"), "nul /c: \\u0000 in a string at byte 7");
     EXPECT_EQ(Outcome("{\"a\":[1,{\"b\":\"\\u0000\"}]}"),
               "nul /a/1/b: \\u0000 in a string at byte 14");
@@ -63,7 +69,8 @@ TEST(Hostile, EscapedNul) {
     EXPECT_EQ(Code("{\"c\":\"\\\\u0000\"}"), "event");
 }
 
-TEST(Hostile, HalfSurrogates) {
+TEST(Hostile, HalfSurrogates)
+{
     EXPECT_EQ(Outcome("{\"c\":\"\\ud800\"}"),
               "surrogate /c: half a surrogate pair at byte 6: \\ud800");
     EXPECT_EQ(Outcome("{\"c\":\"x\\udc00\"}"),
@@ -83,13 +90,15 @@ TEST(Hostile, HalfSurrogates) {
         "text \xf0\x9f\x98\x80");
 }
 
-TEST(Hostile, ExponentUnderflowThatAbortsStrtod) {
+TEST(Hostile, ExponentUnderflowThatAbortsStrtod)
+{
     EXPECT_EQ(Outcome("{\"c\":1.1111111111e-2147483639}"),
               "number /c: number out of range: 1.1111111111e-2147483639");
     EXPECT_EQ(Code("1.1111111111e-2147483639"), "number");
 }
 
-TEST(Hostile, EveryPrefixEndsAtItsEnd) {
+TEST(Hostile, EveryPrefixEndsAtItsEnd)
+{
     // Decoded copies the value to a block of its size: the address sanitizer watches its end.
     const std::string whole = "{\"c\":\"\\ud83d\\ude00\xe2\x82\xac\\n\",\"n\":-1.5e+10,\"t\":true,"
                               "\"f\":false,\"u\":null,\"a\":[{},[]]}";
@@ -100,7 +109,8 @@ TEST(Hostile, EveryPrefixEndsAtItsEnd) {
     }
 }
 
-TEST(Hostile, DeepNestingIsRefusedAtTheLimit) {
+TEST(Hostile, DeepNestingIsRefusedAtTheLimit)
+{
     EXPECT_EQ(Code("{\"c\":null,\"a\":" + Repeat("[", 63) + Repeat("]", 63) + "}"), "event");
     EXPECT_EQ(Code("{\"a\":" + Repeat("[", 64) + Repeat("]", 64) + "}"), "depth");
     EXPECT_EQ(Code(Repeat("{\"a\":", 64) + "1" + Repeat("}", 64)), "event");
@@ -113,7 +123,8 @@ TEST(Hostile, DeepNestingIsRefusedAtTheLimit) {
     EXPECT_EQ(deep.reject().path, Repeat("/a", 64));
 }
 
-TEST(Hostile, DepthLimitIsASetting) {
+TEST(Hostile, DepthLimitIsASetting)
+{
     MappingBuilder builder;
     builder.limits().max_depth = 1;
     EXPECT_EQ(Decoded(builder.Build(), "{\"a\":1}").Code(), "event");
@@ -126,7 +137,8 @@ TEST(Hostile, DepthLimitIsASetting) {
     EXPECT_EQ(Decoded(builder.Build(), "{}").Code(), "depth");
 }
 
-TEST(Hostile, DuplicateNamesAtEveryLevel) {
+TEST(Hostile, DuplicateNamesAtEveryLevel)
+{
     EXPECT_EQ(Outcome("{\"c\":1,\"c\":1}"), "dup_key /c: duplicate member name \"c\"");
     EXPECT_EQ(Outcome("{\"c\":1,\"\\u0063\":1}"), "dup_key /c: duplicate member name \"c\"");
     EXPECT_EQ(Outcome("{\"\":1,\"\":1}"), "dup_key /: duplicate member name \"\"");
@@ -137,7 +149,8 @@ TEST(Hostile, DuplicateNamesAtEveryLevel) {
     EXPECT_EQ(Outcome("{\"a\":1,\"A\":1}"), "event");
 }
 
-TEST(Hostile, HundredThousandNamesInOneObject) {
+TEST(Hostile, HundredThousandNamesInOneObject)
+{
     std::string members;
     for (int i = 0; i < 100000; i++)
         members += "\"" + std::to_string(i) + "\":1,";
@@ -154,7 +167,8 @@ TEST(Hostile, HundredThousandNamesInOneObject) {
     EXPECT_EQ(Decoded(decoder, "{\"a\":1}").Show(0), "json {\"a\":1}");
 }
 
-TEST(Hostile, Oversize) {
+TEST(Hostile, Oversize)
+{
     MappingBuilder builder;
     builder.limits().max_message_bytes = 10;
     EXPECT_EQ(Decoded(builder.Build(), "{\"a\":1234}").Code(), "event");
@@ -164,7 +178,8 @@ TEST(Hostile, Oversize) {
     EXPECT_EQ(Decoded(builder.Build(), "").Code(), "empty");
 }
 
-TEST(Hostile, NumbersOutOfRange) {
+TEST(Hostile, NumbersOutOfRange)
+{
     for (const char *number : {"1e308", "-1e308", "1e400", "1e400000", "1e100000", "1e-400",
                                "1e-100000", "1e99999999999999999999", "0e99999", "0e-99999"})
         EXPECT_EQ(Outcome(std::string("{\"a\":[") + number + "]}"),
@@ -180,7 +195,8 @@ TEST(Hostile, NumbersOutOfRange) {
         EXPECT_EQ(Outcome(std::string("{\"a\":") + number + "}"), "event");
 }
 
-TEST(Hostile, SchemaFramedPayloads) {
+TEST(Hostile, SchemaFramedPayloads)
+{
     using namespace std::string_literals;
     const std::string frame = "\0\0\1\2\3"s;
     Decoded json(MappingBuilder().Add("c", ColumnType::kText).Build(), frame + "{\"c\":\"x\"}");
@@ -201,7 +217,8 @@ TEST(Hostile, SchemaFramedPayloads) {
               "syntax: expected a JSON value at byte 10, found: }"); // counted with the frame
 }
 
-TEST(Hostile, TopLevelMustBeAnObject) {
+TEST(Hostile, TopLevelMustBeAnObject)
+{
     EXPECT_EQ(Outcome("[]"), "not_object: expected object, found array []");
     EXPECT_EQ(Outcome("\"{}\""), "not_object: expected object, found string \"{}\"");
     EXPECT_EQ(Outcome(" 12 "), "not_object: expected object, found number 12");
@@ -211,7 +228,8 @@ TEST(Hostile, TopLevelMustBeAnObject) {
               "not_object: expected object, found array [{\"a\":{}},{}]");
 }
 
-TEST(Hostile, MessagesShowNoControlCharactersAndLittlePayload) {
+TEST(Hostile, MessagesShowNoControlCharactersAndLittlePayload)
+{
     MappingBuilder builder;
     builder.Add("c", ColumnType::kInt4);
     Decoded terminal(builder.Build(), "{\"c\":\"\xc2\x9b"
@@ -227,7 +245,8 @@ TEST(Hostile, MessagesShowNoControlCharactersAndLittlePayload) {
     EXPECT_TRUE(pointer.reject().path.ends_with("n..."));
 }
 
-TEST(Hostile, SyntaxMessagesNameTheByte) {
+TEST(Hostile, SyntaxMessagesNameTheByte)
+{
     EXPECT_EQ(Outcome("{\"a\":1,}"), "syntax: expected a member name at byte 7, found: }");
     EXPECT_EQ(Outcome("{\"a\" 1}"), "syntax: expected a colon after a member name at byte 5, "
                                     "found: 1}");
@@ -254,7 +273,8 @@ TEST(Hostile, SyntaxMessagesNameTheByte) {
 
 // A megabyte takes milliseconds; the limit is there for algorithms that are quadratic, which miss
 // it by far on any machine.
-TEST(Hostile, NoPayloadIsSlow) {
+TEST(Hostile, NoPayloadIsSlow)
+{
     constexpr size_t kBytes = 1000000;
     std::vector<std::string> payloads = {Repeat("1,", kBytes / 2),
                                          "[" + Repeat("1,", kBytes / 2),

@@ -11,13 +11,15 @@ namespace pulse::decode {
 namespace {
 
 unsigned
-Seed() {
+Seed()
+{
     const char *given = std::getenv("PULSE_TEST_SEED");
     return given != nullptr ? static_cast<unsigned>(std::atol(given)) : std::random_device()();
 }
 
 std::shared_ptr<const Mapping>
-WideMapping(UnknownFields policy) {
+WideMapping(UnknownFields policy)
+{
     MappingBuilder builder;
     builder.Add("t", ColumnType::kText).Add("i2", ColumnType::kInt2).Add("i4", ColumnType::kInt4);
     builder.Add("i8", ColumnType::kInt8).Add("f4", ColumnType::kFloat4);
@@ -35,7 +37,8 @@ class Generator {
 
     size_t Below(size_t limit) { return random_() % limit; }
 
-    std::string Value(int depth) {
+    std::string Value(int depth)
+    {
         switch (Below(depth > 0 ? 10 : 8)) {
         case 0:
             return "null";
@@ -60,7 +63,8 @@ class Generator {
         }
     }
 
-    std::string String() {
+    std::string String()
+    {
         constexpr const char *kPieces[] = {"a",
                                            "bc",
                                            " ",
@@ -83,7 +87,8 @@ class Generator {
         return text + "\"";
     }
 
-    std::string Object(int depth, const std::string &prefix) {
+    std::string Object(int depth, const std::string &prefix)
+    {
         std::string text = "{" + Space();
         for (size_t i = 0, count = Below(4); i < count; i++)
             text += (i == 0 ? "\"" : ",\"") + prefix + std::to_string(i) + "\":" + Space() +
@@ -92,7 +97,8 @@ class Generator {
     }
 
     // A sound event: each mapped or unmapped field perhaps, in any order, with any value.
-    std::string Event() {
+    std::string Event()
+    {
         std::vector<std::string> names = {"t",  "i2", "i4", "i8", "f4", "f8", "num", "b",
                                           "ts", "d",  "u",  "j",  "o",  "x",  "y",   "z\\u00e4"};
         std::shuffle(names.begin(), names.end(), random_);
@@ -115,7 +121,8 @@ class Generator {
         return text + "}" + Space();
     }
 
-    void Damage(std::string *text) {
+    void Damage(std::string *text)
+    {
         constexpr const char *kPieces[] = {"\"",
                                            "\\",
                                            "{",
@@ -164,7 +171,8 @@ class Generator {
 
   private:
     // A value that the column of that name takes.
-    std::string FittingValue(const std::string &name) {
+    std::string FittingValue(const std::string &name)
+    {
         if (name[0] == 'i')
             return std::to_string(static_cast<int>(Below(65536)) - 32768);
         if (name[0] == 'f' || name == "num")
@@ -180,7 +188,8 @@ class Generator {
         return name == "t" ? String() : Value(2);
     }
 
-    std::string Integer() {
+    std::string Integer()
+    {
         std::string digits = Below(2) == 0 ? "-" : "";
         digits += std::to_string(1 + Below(9));
         for (size_t i = Below(Below(2) == 0 ? 4 : 22); i > 0; i--)
@@ -188,14 +197,16 @@ class Generator {
         return digits;
     }
 
-    std::string Array(int depth) {
+    std::string Array(int depth)
+    {
         std::string text = "[";
         for (size_t i = 0, count = Below(4); i < count; i++)
             text += (i == 0 ? "" : ",") + Space() + Value(depth);
         return text + "]";
     }
 
-    std::string Space() {
+    std::string Space()
+    {
         constexpr const char *kSpaces[] = {"", "", "", " ", "\n\t", "\r\n"};
         return kSpaces[Below(std::size(kSpaces))];
     }
@@ -204,12 +215,14 @@ class Generator {
 };
 
 bool
-IsSoundText(std::string_view text) {
+IsSoundText(std::string_view text)
+{
     return CheckUtf8(text).fault == Utf8Fault::kNone;
 }
 
 void
-CheckRefusal(const Decoded &decoded) {
+CheckRefusal(const Decoded &decoded)
+{
     const Reject &reject = decoded.reject();
     ASSERT_NE(InfoOf(reject.code).name, "");
     ASSERT_FALSE(reject.message.empty());
@@ -224,7 +237,8 @@ CheckRefusal(const Decoded &decoded) {
 }
 
 void
-CheckCells(const Decoded &decoded, const Mapping &mapping) {
+CheckCells(const Decoded &decoded, const Mapping &mapping)
+{
     for (size_t i = 0; i < mapping.columns.size(); i++) {
         const Cell &cell = decoded.cell(i);
         if (cell.kind != CellKind::kText && cell.kind != CellKind::kJson)
@@ -240,7 +254,8 @@ CheckCells(const Decoded &decoded, const Mapping &mapping) {
     }
 }
 
-TEST(DecoderRandom, SoundEventsAreDecodedOrRefusedForTheirTypes) {
+TEST(DecoderRandom, SoundEventsAreDecodedOrRefusedForTheirTypes)
+{
     unsigned seed = Seed();
     std::printf("seed %u\n", seed);
     SCOPED_TRACE(testing::Message() << "PULSE_TEST_SEED=" << seed);
@@ -265,7 +280,8 @@ TEST(DecoderRandom, SoundEventsAreDecodedOrRefusedForTheirTypes) {
     EXPECT_GT(accepted, 5000);
 }
 
-TEST(DecoderRandom, DamagedEventsBreakNothing) {
+TEST(DecoderRandom, DamagedEventsBreakNothing)
+{
     unsigned seed = Seed();
     std::printf("seed %u\n", seed);
     SCOPED_TRACE(testing::Message() << "PULSE_TEST_SEED=" << seed);
@@ -294,7 +310,8 @@ TEST(DecoderRandom, DamagedEventsBreakNothing) {
     EXPECT_GT(accepted, 200);
 }
 
-TEST(DecoderRandom, RandomBytesAreRefused) {
+TEST(DecoderRandom, RandomBytesAreRefused)
+{
     unsigned seed = Seed();
     std::printf("seed %u\n", seed);
     Generator generator(seed);
@@ -311,7 +328,8 @@ TEST(DecoderRandom, RandomBytesAreRefused) {
 }
 
 // Two ways to the same text: the decoder's slices and escapes against the string the test wrote.
-TEST(DecoderRandom, TextRoundTripsThroughEveryWayToEscapeIt) {
+TEST(DecoderRandom, TextRoundTripsThroughEveryWayToEscapeIt)
+{
     unsigned seed = Seed();
     std::printf("seed %u\n", seed);
     Generator generator(seed);

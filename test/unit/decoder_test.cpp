@@ -12,11 +12,13 @@ constexpr char kEvent[] =
     "\"properties\":{\"price\":1.5}}";
 
 std::string
-OutcomeOf(const MappingBuilder &builder, std::string_view value) {
+OutcomeOf(const MappingBuilder &builder, std::string_view value)
+{
     return Decoded(builder.Build(), value).Outcome();
 }
 
-TEST(Decoder, ReadsTheEvent) {
+TEST(Decoder, ReadsTheEvent)
+{
     Decoded decoded(EventsMapping().Build(), kEvent);
     ASSERT_EQ(decoded.Outcome(), "event");
     EXPECT_EQ(decoded.Show(0), "text e1");
@@ -31,7 +33,8 @@ TEST(Decoder, ReadsTheEvent) {
     EXPECT_TRUE(decoded.IsInValue(decoded.cell(8).view()));
 }
 
-TEST(Decoder, OneDecoderReadsManyRecordsOfAllKinds) {
+TEST(Decoder, OneDecoderReadsManyRecordsOfAllKinds)
+{
     Decoder decoder(EventsMapping().Build());
     for (int i = 0; i < 3; i++) {
         EXPECT_EQ(Decoded(decoder, kEvent).Show(8), "json {\"price\":1.5}");
@@ -46,28 +49,32 @@ TEST(Decoder, OneDecoderReadsManyRecordsOfAllKinds) {
     }
 }
 
-TEST(Decoder, SteadyStateAllocatesNothingInTheArenaForPlainEvents) {
+TEST(Decoder, SteadyStateAllocatesNothingInTheArenaForPlainEvents)
+{
     Decoder decoder(EventsMapping().Build());
     std::string event = kEvent;
     event.replace(event.find("\\/\\/"), 4, "//");
     EXPECT_EQ(Decoded(decoder, event).arena().used_bytes(), 0u);
 }
 
-TEST(Decoder, EmptyMappingTakesAnyObject) {
+TEST(Decoder, EmptyMappingTakesAnyObject)
+{
     EXPECT_EQ(OutcomeOf(MappingBuilder(), "{}"), "event");
     EXPECT_EQ(OutcomeOf(MappingBuilder(), "{\"a\":{\"b\":[1,{}]}}"), "event");
     EXPECT_EQ(OutcomeOf(MappingBuilder().Unknown(UnknownFields::kReject), "{\"a\":1}"),
               "unknown_field /a: no column takes the field \"a\"");
 }
 
-TEST(Decoder, EmptyPathIsTheColumnsName) {
+TEST(Decoder, EmptyPathIsTheColumnsName)
+{
     MappingBuilder builder;
     builder.Add("c", ColumnType::kInt4).last().path.clear();
     EXPECT_EQ(Decoded(builder.Build(), "{\"c\":5}").Show(0), "integer 5");
     EXPECT_EQ(OutcomeOf(builder, "{\"c\":\"\"}"), "type /c: expected integer, found string \"\"");
 }
 
-TEST(Decoder, MissingAndNullOfRequiredFields) {
+TEST(Decoder, MissingAndNullOfRequiredFields)
+{
     MappingBuilder builder;
     builder.Add("a", ColumnType::kText).Add("b", ColumnType::kText).Required();
     EXPECT_EQ(OutcomeOf(builder, "{\"a\":1}"), "missing_field /b: required field is missing");
@@ -77,7 +84,8 @@ TEST(Decoder, MissingAndNullOfRequiredFields) {
     EXPECT_EQ(decoded.cell(0).view().data(), nullptr);
 }
 
-TEST(Decoder, PathsReachIntoObjectsOnly) {
+TEST(Decoder, PathsReachIntoObjectsOnly)
+{
     auto mapping = MappingBuilder()
                        .Add("url", ColumnType::kText, {"context", "page", "url"})
                        .Add("page", ColumnType::kJson, {"context", "page"})
@@ -99,7 +107,8 @@ TEST(Decoder, PathsReachIntoObjectsOnly) {
         EXPECT_EQ(Decoded(mapping, value).Show(0), "missing") << value;
 }
 
-TEST(Decoder, NamesAreComparedUnescaped) {
+TEST(Decoder, NamesAreComparedUnescaped)
+{
     auto mapping = MappingBuilder()
                        .Add("a", ColumnType::kText)
                        .Add("ä/~\"", ColumnType::kText)
@@ -112,7 +121,8 @@ TEST(Decoder, NamesAreComparedUnescaped) {
     EXPECT_EQ(decoded.Show(2), "text 3");
 }
 
-TEST(Decoder, PointersOfErrorsAreEscaped) {
+TEST(Decoder, PointersOfErrorsAreEscaped)
+{
     MappingBuilder builder;
     builder.Add("c", ColumnType::kInt4, {"a/b", "~"});
     EXPECT_EQ(OutcomeOf(builder, "{\"a/b\":{\"~\":true}}"),
@@ -122,7 +132,8 @@ TEST(Decoder, PointersOfErrorsAreEscaped) {
 // The rest column.
 
 std::string
-Rest(std::string_view value, UnknownFields policy = UnknownFields::kKeep) {
+Rest(std::string_view value, UnknownFields policy = UnknownFields::kKeep)
+{
     MappingBuilder builder;
     builder.Add("a", ColumnType::kText).Add("n", ColumnType::kText, {"ctx", "n"});
     builder.Rest().Unknown(policy);
@@ -130,7 +141,8 @@ Rest(std::string_view value, UnknownFields policy = UnknownFields::kKeep) {
     return decoded.is_event() ? decoded.Show(2) : decoded.Outcome();
 }
 
-TEST(RestColumn, IsAlwaysAnObject) {
+TEST(RestColumn, IsAlwaysAnObject)
+{
     EXPECT_EQ(Rest("{}"), "json {}");
     EXPECT_EQ(Rest("{\"a\":1}"), "json {}");
     EXPECT_EQ(Rest("{\"properties\":null}"), "json {}");
@@ -140,7 +152,8 @@ TEST(RestColumn, IsAlwaysAnObject) {
     EXPECT_EQ(Rest("{\"properties\":null,\"x\":1}"), "json {\"x\":1}");
 }
 
-TEST(RestColumn, TakesItsOwnMembersThenTheUnmappedFieldsAsWritten) {
+TEST(RestColumn, TakesItsOwnMembersThenTheUnmappedFieldsAsWritten)
+{
     EXPECT_EQ(Rest("{\"x\":1.50,\"a\":0,\"properties\":{\"p\":1,\"q\":[ 2 ]},"
                    "\"y\" : \"\\u00e4\\/\" ,\"z\":{ \"a\":1e5 },\"t\":true,\"u\":null}"),
               "json {\"p\":1,\"q\":[ 2 ],\"x\":1.50,\"y\" : \"\\u00e4\\/\",\"z\":{ \"a\":1e5 },"
@@ -148,12 +161,14 @@ TEST(RestColumn, TakesItsOwnMembersThenTheUnmappedFieldsAsWritten) {
     EXPECT_EQ(Rest("{\"x\":[{\"x\":1}]}"), "json {\"x\":[{\"x\":1}]}");
 }
 
-TEST(RestColumn, PartlyUsedFieldsGoThereWhole) {
+TEST(RestColumn, PartlyUsedFieldsGoThereWhole)
+{
     EXPECT_EQ(Rest("{\"ctx\":{\"n\":1,\"m\":2},\"a\":1}"), "json {\"ctx\":{\"n\":1,\"m\":2}}");
     EXPECT_EQ(Rest("{\"ctx\":5}"), "json {\"ctx\":5}");
 }
 
-TEST(RestColumn, PathsIntoPropertiesLeaveThemThere) {
+TEST(RestColumn, PathsIntoPropertiesLeaveThemThere)
+{
     MappingBuilder builder;
     builder.Add("price", ColumnType::kNumeric, {"properties", "price"}).Rest();
     Decoded decoded(builder.Build(), "{\"properties\":{\"price\":1.50,\"b\":2},\"c\":3}");
@@ -162,7 +177,8 @@ TEST(RestColumn, PathsIntoPropertiesLeaveThemThere) {
     EXPECT_EQ(decoded.Show(1), "json {\"price\":1.50,\"b\":2,\"c\":3}");
 }
 
-TEST(RestColumn, CollisionIsADuplicateName) {
+TEST(RestColumn, CollisionIsADuplicateName)
+{
     EXPECT_EQ(Rest("{\"x\":1,\"properties\":{\"y\":1,\"x\":2}}"),
               "dup_key /x: member name \"x\" occurs in properties as well");
     EXPECT_EQ(Rest("{\"properties\":{\"x\":2},\"\\u0078\":1}"),
@@ -177,7 +193,8 @@ TEST(RestColumn, CollisionIsADuplicateName) {
     EXPECT_EQ(Rest("{\"x\":1,\"properties\":{\"x\":2}}", UnknownFields::kDrop), "json {\"x\":2}");
 }
 
-TEST(RestColumn, CollisionAmongManyNames) {
+TEST(RestColumn, CollisionAmongManyNames)
+{
     std::string members, fields;
     for (int i = 0; i < 100; i++) {
         members += (i == 0 ? "\"m" : ",\"m") + std::to_string(i) + "\":0";
@@ -189,13 +206,15 @@ TEST(RestColumn, CollisionAmongManyNames) {
               "dup_key /m57: member name \"m57\" occurs in properties as well");
 }
 
-TEST(RestColumn, MustBeAnObjectOrNull) {
+TEST(RestColumn, MustBeAnObjectOrNull)
+{
     EXPECT_EQ(Rest("{\"properties\":[]}"), "type /properties: expected object, found array []");
     EXPECT_EQ(Rest("{\"properties\":\"{}\"}"),
               "type /properties: expected object, found string \"{}\"");
 }
 
-TEST(RestColumn, UnknownFieldsByPolicy) {
+TEST(RestColumn, UnknownFieldsByPolicy)
+{
     constexpr char kValue[] = "{\"a\":1,\"x\":1,\"ctx\":{\"n\":1},\"properties\":{\"p\":1}}";
     EXPECT_EQ(Rest(kValue, UnknownFields::kKeep), "json {\"p\":1,\"x\":1,\"ctx\":{\"n\":1}}");
     EXPECT_EQ(Rest(kValue, UnknownFields::kDrop), "json {\"p\":1}");
@@ -205,7 +224,8 @@ TEST(RestColumn, UnknownFieldsByPolicy) {
               "json {\"p\":1,\"ctx\":{\"n\":1}}");
 }
 
-TEST(RestColumn, WithoutOneUnknownFieldsAreDropped) {
+TEST(RestColumn, WithoutOneUnknownFieldsAreDropped)
+{
     MappingBuilder builder;
     builder.Add("a", ColumnType::kText);
     Decoded decoded(builder.Build(), "{\"a\":1,\"b\":2,\"properties\":3}");
@@ -213,7 +233,8 @@ TEST(RestColumn, WithoutOneUnknownFieldsAreDropped) {
     EXPECT_EQ(decoded.Show(0), "text 1");
 }
 
-TEST(RestColumn, MayBeReadBySomeColumnToo) {
+TEST(RestColumn, MayBeReadBySomeColumnToo)
+{
     MappingBuilder builder;
     builder.Add("copy", ColumnType::kJson, {"properties"}).Rest();
     Decoded decoded(builder.Build(), "{\"properties\":{\"p\":1},\"x\":2}");
@@ -221,7 +242,8 @@ TEST(RestColumn, MayBeReadBySomeColumnToo) {
     EXPECT_EQ(decoded.Show(1), "json {\"p\":1,\"x\":2}");
 }
 
-TEST(RestColumn, MayHaveAnotherPath) {
+TEST(RestColumn, MayHaveAnotherPath)
+{
     MappingBuilder builder;
     builder.Rest("properties", {"payload", "props"});
     Decoded decoded(builder.Build(), "{\"payload\":{\"props\":{\"p\":1}},\"properties\":2}");
@@ -231,13 +253,15 @@ TEST(RestColumn, MayHaveAnotherPath) {
               "type /payload/props: expected object, found number 1");
 }
 
-TEST(RestColumn, RequiredIsAlwaysMet) {
+TEST(RestColumn, RequiredIsAlwaysMet)
+{
     EXPECT_EQ(OutcomeOf(MappingBuilder().Rest().Required(), "{}"), "event");
 }
 
 // Which error wins.
 
-TEST(Precedence, DecodeErrorsAnywhereBeatSchemaErrors) {
+TEST(Precedence, DecodeErrorsAnywhereBeatSchemaErrors)
+{
     MappingBuilder builder;
     builder.Add("a", ColumnType::kInt4).Add("b", ColumnType::kInt4).Required();
     builder.Rest();
@@ -250,7 +274,8 @@ TEST(Precedence, DecodeErrorsAnywhereBeatSchemaErrors) {
     EXPECT_EQ(Decoded(builder.Build(), "{\"a\":\"x\"}").Code(), "type");
 }
 
-TEST(Precedence, FirstFaultOfTheDocumentWins) {
+TEST(Precedence, FirstFaultOfTheDocumentWins)
+{
     auto code = [](std::string_view value) {
         return Decoded(MappingBuilder().Build(), value).Code();
     };
@@ -263,7 +288,8 @@ TEST(Precedence, FirstFaultOfTheDocumentWins) {
     EXPECT_EQ(code("{\"a\":1,\"a\":\"\xff\"}"), "encoding"); // bytes come before the document
 }
 
-TEST(Precedence, ColumnsAreJudgedInTheMappingsOrder) {
+TEST(Precedence, ColumnsAreJudgedInTheMappingsOrder)
+{
     MappingBuilder builder;
     builder.Add("a", ColumnType::kInt4).Rest().Add("b", ColumnType::kInt4).Required();
     builder.Unknown(UnknownFields::kReject);

@@ -6,16 +6,19 @@ namespace pulse::decode {
 namespace {
 
 std::string
-CodeOfElement(const std::string &json) {
+CodeOfElement(const std::string &json)
+{
     return Decoded(MappingBuilder().Rest().Build(), "{\"a\":[" + json + "]}").Code();
 }
 
 std::string
-CodeOfDocument(std::string_view json) {
+CodeOfDocument(std::string_view json)
+{
     return Decoded(MappingBuilder().Rest().Build(), json).Code();
 }
 
-TEST(JsonGrammar, ValuesThatAreJson) {
+TEST(JsonGrammar, ValuesThatAreJson)
+{
     for (const char *json :
          {// literals and structure
           "null", "true", "false", "[]", "{}", "[[]]", "[{}]", "{\"\":[]}", "[null,1,\"1\",{}]",
@@ -41,7 +44,8 @@ TEST(JsonGrammar, ValuesThatAreJson) {
         EXPECT_EQ(CodeOfElement(json), "event") << json;
 }
 
-TEST(JsonGrammar, ValuesThatAreNot) {
+TEST(JsonGrammar, ValuesThatAreNot)
+{
     for (const char *json :
          {// literals
           "nul", "nulll", "NULL", "Null", "tru", "truee", "TRUE", "True", "fals", "False", "nil",
@@ -75,7 +79,8 @@ TEST(JsonGrammar, ValuesThatAreNot) {
         EXPECT_EQ(CodeOfElement(json), "syntax") << json;
 }
 
-TEST(JsonGrammar, StringsThatNoTextHolds) {
+TEST(JsonGrammar, StringsThatNoTextHolds)
+{
     EXPECT_EQ(CodeOfElement("\"\\u0000\""), "nul");
     EXPECT_EQ(CodeOfElement("{\"\\u0000\":1}"), "nul");
     for (const char *json :
@@ -88,7 +93,8 @@ TEST(JsonGrammar, StringsThatNoTextHolds) {
         EXPECT_EQ(CodeOfElement(json), "encoding") << json;
 }
 
-TEST(JsonGrammar, Documents) {
+TEST(JsonGrammar, Documents)
+{
     for (const char *json : {"{}", " {}", "{} ", "\r\n{\t}\n", "{\"a\":1}"})
         EXPECT_EQ(CodeOfDocument(json), "event") << json;
     for (const char *json : {" ",

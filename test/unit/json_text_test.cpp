@@ -11,20 +11,23 @@ namespace pulse::decode {
 namespace {
 
 std::string
-Unescaped(std::string_view inner) {
+Unescaped(std::string_view inner)
+{
     std::string target(inner.size(), '#');
     target.resize(Unescape(inner, target.data()));
     return target;
 }
 
-TEST(CheckEscapes, AcceptsWholeCharacters) {
+TEST(CheckEscapes, AcceptsWholeCharacters)
+{
     for (const char *inner :
          {"", "a", "\\n", "\\u0001", "\\ud7ff", "\\ue000", "\\uFFFF", "\\uD83D\\uDE00",
           "\\ud800\\udc00\\udbff\\udfff", "\\\\u0000", "\\\\ud800", "a\\\\\\\\u0000b"})
         EXPECT_EQ(CheckEscapes(inner).fault, EscapeFault::kNone) << inner;
 }
 
-TEST(CheckEscapes, FindsNulAndHalves) {
+TEST(CheckEscapes, FindsNulAndHalves)
+{
     struct Case {
         const char *inner;
         EscapeFault fault;
@@ -46,7 +49,8 @@ TEST(CheckEscapes, FindsNulAndHalves) {
     }
 }
 
-TEST(Unescape, ExactBytes) {
+TEST(Unescape, ExactBytes)
+{
     EXPECT_EQ(Unescaped("plain"), "plain");
     EXPECT_EQ(Unescaped("\\\"\\\\\\/\\b\\f\\n\\r\\t"), "\"\\/\b\f\n\r\t");
     EXPECT_EQ(Unescaped("a\\u0041b\\u00e4c\\u20acd\\uD83D\\uDE00e"), "aAb\xc3\xa4"
@@ -60,7 +64,8 @@ TEST(Unescape, ExactBytes) {
     EXPECT_EQ(Unescaped("\\\\n"), "\\n");
 }
 
-TEST(Unescape, EveryCodeUnitIsItsUtf8) {
+TEST(Unescape, EveryCodeUnitIsItsUtf8)
+{
     for (int unit = 1; unit < 0x10000; unit++) {
         char inner[8];
         std::snprintf(inner, sizeof(inner), "\\u%04x", unit);
@@ -75,7 +80,8 @@ TEST(Unescape, EveryCodeUnitIsItsUtf8) {
     }
 }
 
-TEST(NumberRange, Edges) {
+TEST(NumberRange, Edges)
+{
     for (const char *number : {"0",
                                "-0",
                                "0.0",
@@ -124,7 +130,8 @@ TEST(NumberRange, Edges) {
         EXPECT_FALSE(IsNumberInRange(number)) << number;
 }
 
-TEST(NumberRange, AtMostAThousandDigits) {
+TEST(NumberRange, AtMostAThousandDigits)
+{
     EXPECT_TRUE(IsNumberInRange(std::string(308, '9')));
     EXPECT_FALSE(IsNumberInRange(std::string(309, '9')));
     EXPECT_TRUE(IsNumberInRange("0." + std::string(999, '1')));

@@ -12,11 +12,13 @@ namespace {
 constexpr uint64_t kSeed = 0x1234567890ABCDEF;
 
 bool
-Add(KeyIndex *index, KeyIndex::Object *object, std::string_view name) {
+Add(KeyIndex *index, KeyIndex::Object *object, std::string_view name)
+{
     return index->Add(object, name, HashName(name, kSeed));
 }
 
-TEST(KeyIndex, FindsADuplicateAtEveryPositionAroundTheSwitchToTheTable) {
+TEST(KeyIndex, FindsADuplicateAtEveryPositionAroundTheSwitchToTheTable)
+{
     for (uint32_t count = 1; count <= 3 * KeyIndex::kLinearKeys; count++) {
         std::vector<std::string> names;
         for (uint32_t i = 0; i < count; i++)
@@ -35,7 +37,8 @@ TEST(KeyIndex, FindsADuplicateAtEveryPositionAroundTheSwitchToTheTable) {
     }
 }
 
-TEST(KeyIndex, ObjectsDoNotSeeEachOther) {
+TEST(KeyIndex, ObjectsDoNotSeeEachOther)
+{
     std::vector<std::string> names;
     for (int i = 0; i < 40; i++)
         names.push_back(std::to_string(i));
@@ -51,14 +54,16 @@ TEST(KeyIndex, ObjectsDoNotSeeEachOther) {
             ASSERT_FALSE(Add(&index, &object, name));
 }
 
-TEST(KeyIndex, EmptyNameIsAName) {
+TEST(KeyIndex, EmptyNameIsAName)
+{
     KeyIndex index;
     KeyIndex::Object object = index.Open();
     EXPECT_TRUE(Add(&index, &object, ""));
     EXPECT_FALSE(Add(&index, &object, ""));
 }
 
-TEST(KeyIndex, ForgetsOnReset) {
+TEST(KeyIndex, ForgetsOnReset)
+{
     KeyIndex index;
     for (int round = 0; round < 5; round++) {
         std::vector<std::string> names;
@@ -71,7 +76,8 @@ TEST(KeyIndex, ForgetsOnReset) {
     }
 }
 
-TEST(KeyIndex, EqualHashesAreNotEqualNames) {
+TEST(KeyIndex, EqualHashesAreNotEqualNames)
+{
     KeyIndex index;
     KeyIndex::Object object = index.Open();
     std::vector<std::string> names;
@@ -83,7 +89,8 @@ TEST(KeyIndex, EqualHashesAreNotEqualNames) {
         EXPECT_FALSE(index.Add(&object, name, 7));
 }
 
-TEST(HashName, EveryByteOfEveryLengthCounts) {
+TEST(HashName, EveryByteOfEveryLengthCounts)
+{
     for (size_t length = 1; length <= 40; length++) {
         std::set<uint32_t> hashes;
         std::string name(length, 'a');
@@ -97,7 +104,8 @@ TEST(HashName, EveryByteOfEveryLengthCounts) {
     }
 }
 
-TEST(HashName, SpreadsAndDependsOnTheSeed) {
+TEST(HashName, SpreadsAndDependsOnTheSeed)
+{
     std::set<uint32_t> hashes;
     for (int i = 0; i < 20000; i++)
         hashes.insert(HashName("user_" + std::to_string(i), kSeed));

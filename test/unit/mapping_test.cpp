@@ -11,7 +11,8 @@ namespace {
 
 using Tokens = std::vector<std::string>;
 
-TEST(ParsePointer, SplitsAndUnescapes) {
+TEST(ParsePointer, SplitsAndUnescapes)
+{
     EXPECT_EQ(ParsePointer("/a").value(), Tokens({"a"}));
     EXPECT_EQ(ParsePointer("/a/b~1c").value(), Tokens({"a", "b/c"}));
     EXPECT_EQ(ParsePointer("/~01/~10/~0").value(), Tokens({"~1", "/0", "~"}));
@@ -20,7 +21,8 @@ TEST(ParsePointer, SplitsAndUnescapes) {
     EXPECT_EQ(ParsePointer("/ \"\xc3\xa4").value(), Tokens({" \"\xc3\xa4"}));
 }
 
-TEST(ParsePointer, RefusesWhatIsNoPointer) {
+TEST(ParsePointer, RefusesWhatIsNoPointer)
+{
     for (const char *pointer : {"", "a", "a/b", "#/a"}) {
         ASSERT_FALSE(ParsePointer(pointer).ok()) << pointer;
         EXPECT_EQ(ParsePointer(pointer).message(), "a JSON pointer must begin with \"/\"");
@@ -32,7 +34,8 @@ TEST(ParsePointer, RefusesWhatIsNoPointer) {
     }
 }
 
-TEST(PathTree, FindsEveryNameUnderItsParentOnly) {
+TEST(PathTree, FindsEveryNameUnderItsParentOnly)
+{
     constexpr uint64_t kSeed = 42;
     Mapping mapping;
     for (int i = 0; i < 200; i++) {
@@ -63,13 +66,15 @@ TEST(PathTree, FindsEveryNameUnderItsParentOnly) {
     EXPECT_EQ(find(PathTree::kRoot, ""), PathTree::kNone);
 }
 
-TEST(PathTree, NoColumnsIsATreeToo) {
+TEST(PathTree, NoColumnsIsATreeToo)
+{
     PathTree tree(Mapping(), 1);
     EXPECT_EQ(tree.size(), 1u);
     EXPECT_EQ(tree.Find(PathTree::kRoot, "a", HashName("a", 1)), PathTree::kNone);
 }
 
-TEST(PathTree, ColumnsMayShareAPath) {
+TEST(PathTree, ColumnsMayShareAPath)
+{
     Mapping mapping;
     for (const char *name : {"a", "b"}) {
         ColumnSpec column;

@@ -11,19 +11,22 @@ namespace pulse::decode {
 namespace {
 
 std::string
-Excerpt(std::string_view payload) {
+Excerpt(std::string_view payload)
+{
     Message message;
     message.AddExcerpt(payload);
     return std::string(message.view());
 }
 
-TEST(Message, AddsWordsAndNumbers) {
+TEST(Message, AddsWordsAndNumbers)
+{
     Message message;
     message.Add("from ").Add(INT64_MIN).Add(" to ").AddSize(UINT64_MAX);
     EXPECT_EQ(message.view(), "from -9223372036854775808 to 18446744073709551615");
 }
 
-TEST(Message, EscapesWhatATerminalWouldActOn) {
+TEST(Message, EscapesWhatATerminalWouldActOn)
+{
     EXPECT_EQ(Excerpt("a\x1b[2J\n\x7f"), "a\\x1b[2J\\x0a\\x7f");
     EXPECT_EQ(Excerpt("\xc2\x9b"
                       "31m \xc2\xa0\xc3\xa4"),
@@ -32,7 +35,8 @@ TEST(Message, EscapesWhatATerminalWouldActOn) {
     EXPECT_EQ(Excerpt("\xc0\xaf\xff"), "\\xc0\\xaf\\xff");
 }
 
-TEST(Message, CutsExcerptsAtTheEndOfACharacter) {
+TEST(Message, CutsExcerptsAtTheEndOfACharacter)
+{
     std::string fits(kMaxExcerptBytes, 'x');
     EXPECT_EQ(Excerpt(fits), fits);
     EXPECT_EQ(Excerpt(fits + "y"), fits + "...");
@@ -45,7 +49,8 @@ TEST(Message, CutsExcerptsAtTheEndOfACharacter) {
     }
 }
 
-TEST(Message, TwoWorstExcerptsFit) {
+TEST(Message, TwoWorstExcerptsFit)
+{
     std::string worst(1000, '\x01');
     Message message;
     message.Add("a").AddExcerpt(worst).Add("b").AddExcerpt(worst).Add("c");
@@ -53,7 +58,8 @@ TEST(Message, TwoWorstExcerptsFit) {
     EXPECT_EQ(message.view().back(), 'c');
 }
 
-TEST(Message, NeverOverflows) {
+TEST(Message, NeverOverflows)
+{
     Message message;
     for (int i = 0; i < 1000; i++)
         message.AddExcerpt(std::string(1000, '\xff')).Add("words").Add(int64_t{i});
@@ -61,14 +67,16 @@ TEST(Message, NeverOverflows) {
     EXPECT_LE(message.view().size(), 2048u);
 }
 
-TEST(Pointer, EscapesTokens) {
+TEST(Pointer, EscapesTokens)
+{
     Pointer pointer;
     EXPECT_TRUE(pointer.empty());
     pointer.AddName("a/b~c").AddIndex(12).AddName("").AddName("\xc3\xa4");
     EXPECT_EQ(pointer.view(), "/a~1b~0c/12//\xc3\xa4");
 }
 
-TEST(Pointer, IsCutAtItsLimit) {
+TEST(Pointer, IsCutAtItsLimit)
+{
     Pointer exact;
     exact.AddName(std::string(kMaxPathBytes - 4, 'x'));
     EXPECT_EQ(exact.view().size(), kMaxPathBytes - 3);

@@ -8,7 +8,8 @@
 namespace pulse::decode {
 namespace {
 
-TEST(Reject, ListIsTheContract) {
+TEST(Reject, ListIsTheContract)
+{
     const char *expected = "decode/syntax decode/encoding decode/nul decode/surrogate decode/depth "
                            "decode/oversize decode/too_large_to_fetch decode/number decode/dup_key "
                            "decode/not_object decode/empty decode/tombstone "
@@ -24,7 +25,8 @@ TEST(Reject, ListIsTheContract) {
     EXPECT_EQ(found, expected);
 }
 
-TEST(Reject, EveryCodeHasItsOwnWords) {
+TEST(Reject, EveryCodeHasItsOwnWords)
+{
     int count = 0;
     const RejectInfo *all = AllRejects(&count);
     for (int i = 0; i < count; i++) {
@@ -37,7 +39,8 @@ TEST(Reject, EveryCodeHasItsOwnWords) {
     }
 }
 
-TEST(Reject, UnknownCodesAreNoCode) {
+TEST(Reject, UnknownCodesAreNoCode)
+{
     EXPECT_EQ(InfoOf(RejectCode::kNone).name, "");
     EXPECT_EQ(InfoOf(static_cast<RejectCode>(200)).name, "");
 }

@@ -9,7 +9,8 @@
 namespace pulse {
 namespace {
 
-TEST(Rfc3339, ExactValues) {
+TEST(Rfc3339, ExactValues)
+{
     EXPECT_EQ(ParseRfc3339("1970-01-01T00:00:00Z"), 0);
     EXPECT_EQ(ParseRfc3339("1970-01-01T00:00:00.000001Z"), 1);
     EXPECT_EQ(ParseRfc3339("1969-12-31T23:59:59.999999Z"), -1);
@@ -19,7 +20,8 @@ TEST(Rfc3339, ExactValues) {
     EXPECT_EQ(ParseRfc3339("9999-12-31T23:59:59.999999Z"), kMaxTimestampUs);
 }
 
-TEST(Rfc3339, AcceptsTheWaysToWriteTheSameMoment) {
+TEST(Rfc3339, AcceptsTheWaysToWriteTheSameMoment)
+{
     for (const char *text :
          {"2026-11-20T12:34:56Z", "2026-11-20t12:34:56z", "2026-11-20 12:34:56Z",
           "2026-11-20T12:34:56+00:00", "2026-11-20T12:34:56-00:00", "2026-11-20T13:34:56+01:00",
@@ -28,7 +30,8 @@ TEST(Rfc3339, AcceptsTheWaysToWriteTheSameMoment) {
         EXPECT_EQ(ParseRfc3339(text), 1795178096000000) << text;
 }
 
-TEST(Rfc3339, FractionIsCutNotRounded) {
+TEST(Rfc3339, FractionIsCutNotRounded)
+{
     EXPECT_EQ(ParseRfc3339("1970-01-01T00:00:00.9Z"), 900000);
     EXPECT_EQ(ParseRfc3339("1970-01-01T00:00:00.123456Z"), 123456);
     EXPECT_EQ(ParseRfc3339("1970-01-01T00:00:00.1234569Z"), 123456);
@@ -36,7 +39,8 @@ TEST(Rfc3339, FractionIsCutNotRounded) {
     EXPECT_EQ(ParseRfc3339("1969-12-31T23:59:59.9999999Z"), -1);
 }
 
-TEST(Rfc3339, RefusesEverythingElse) {
+TEST(Rfc3339, RefusesEverythingElse)
+{
     for (const char *text : {"",
                              "Z",
                              "2026-11-20",
@@ -91,14 +95,16 @@ TEST(Rfc3339, RefusesEverythingElse) {
         EXPECT_EQ(ParseRfc3339(text), std::nullopt) << text;
 }
 
-TEST(Rfc3339, OffsetMustNotLeaveTheYears) {
+TEST(Rfc3339, OffsetMustNotLeaveTheYears)
+{
     EXPECT_EQ(ParseRfc3339("0001-01-01T00:00:00+00:01"), std::nullopt);
     EXPECT_EQ(ParseRfc3339("0001-01-01T00:01:00+00:01"), kMinTimestampUs);
     EXPECT_EQ(ParseRfc3339("9999-12-31T23:59:59-00:01"), std::nullopt);
     EXPECT_EQ(ParseRfc3339("9999-12-31T23:59:59.999999+00:00"), kMaxTimestampUs);
 }
 
-TEST(Rfc3339, EveryPrefixAndEveryChangedByteIsSafe) {
+TEST(Rfc3339, EveryPrefixAndEveryChangedByteIsSafe)
+{
     const std::string whole = "2026-11-20T12:34:56.789+01:00";
     for (size_t length = 0; length < whole.size(); length++)
         EXPECT_EQ(ParseRfc3339(whole.substr(0, length)), std::nullopt) << length;
@@ -114,7 +120,8 @@ TEST(Rfc3339, EveryPrefixAndEveryChangedByteIsSafe) {
         }
 }
 
-TEST(FullDate, CountsEveryDayOfTenThousandYears) {
+TEST(FullDate, CountsEveryDayOfTenThousandYears)
+{
     constexpr int kDays[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     int32_t expected = -719162; // 0001-01-01
     for (int year = 1; year <= 9999; year++)
@@ -134,13 +141,15 @@ TEST(FullDate, CountsEveryDayOfTenThousandYears) {
     EXPECT_EQ(expected, 2932897); // 10000-01-01
 }
 
-TEST(FullDate, RefusesEverythingElse) {
+TEST(FullDate, RefusesEverythingElse)
+{
     for (const char *text : {"", "2026-11-2", "2026-11-200", "2026-11-20Z", "20261120", "2026-1-20",
                              "2026-11-20T00:00:00Z", "0000-01-01", "2026.11.20", " 026-11-20"})
         EXPECT_EQ(ParseFullDate(text), std::nullopt) << text;
 }
 
-TEST(EpochMs, RangeIsTheYearsOneToNinetyNineNinetyNine) {
+TEST(EpochMs, RangeIsTheYearsOneToNinetyNineNinetyNine)
+{
     EXPECT_EQ(MicrosFromEpochMs(0), 0);
     EXPECT_EQ(MicrosFromEpochMs(-1), -1000);
     EXPECT_EQ(MicrosFromEpochMs(1795178096789), 1795178096789000);

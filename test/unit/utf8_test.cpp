@@ -11,13 +11,15 @@ namespace pulse {
 namespace {
 
 Utf8Fault
-FaultOf(std::string_view bytes) {
+FaultOf(std::string_view bytes)
+{
     return CheckUtf8(bytes).fault;
 }
 
 // Another way to the same answer: decode, then look at the code point.
 bool
-IsValidByDecoding(std::string_view bytes) {
+IsValidByDecoding(std::string_view bytes)
+{
     size_t at = 0;
     while (at < bytes.size()) {
         auto lead = static_cast<unsigned char>(bytes[at]);
@@ -44,14 +46,16 @@ IsValidByDecoding(std::string_view bytes) {
     return true;
 }
 
-TEST(Utf8, AcceptsTheBoundariesOfEachLength) {
+TEST(Utf8, AcceptsTheBoundariesOfEachLength)
+{
     for (const char *text :
          {"", "a", "\x01", "\x7f", "\xc2\x80", "\xdf\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf",
           "\xee\x80\x80", "\xef\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf"})
         EXPECT_EQ(FaultOf(text), Utf8Fault::kNone) << testing::PrintToString(text);
 }
 
-TEST(Utf8, RefusesWhatIsNotUtf8) {
+TEST(Utf8, RefusesWhatIsNotUtf8)
+{
     for (const char *text : {"\x80", "\xbf", "\xc0\xaf", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80",
                              "\xed\xbf\xbf", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80",
                              "\xf5\x80\x80\x80", "\xff", "\xfe", "\xc2", "\xe1\x80", "\xf1\x80\x80",
@@ -64,13 +68,15 @@ TEST(Utf8, RefusesWhatIsNotUtf8) {
         EXPECT_EQ(FaultOf(text), Utf8Fault::kInvalid) << testing::PrintToString(text);
 }
 
-TEST(Utf8, ReportsNulAsItself) {
+TEST(Utf8, ReportsNulAsItself)
+{
     Utf8Check check = CheckUtf8(std::string_view("ab\0c", 4));
     EXPECT_EQ(check.fault, Utf8Fault::kNul);
     EXPECT_EQ(check.offset, 2u);
 }
 
-TEST(Utf8, FindsOneBadByteAtEveryPlaceOfEveryLength) {
+TEST(Utf8, FindsOneBadByteAtEveryPlaceOfEveryLength)
+{
     for (size_t length = 1; length < 100; length++)
         for (size_t at = 0; at < length; at++)
             for (char bad : {'\0', '\x80', '\xff'}) {
@@ -82,17 +88,20 @@ TEST(Utf8, FindsOneBadByteAtEveryPlaceOfEveryLength) {
             }
 }
 
-TEST(Utf8, LowBytesAreNotTakenForNul) {
+TEST(Utf8, LowBytesAreNotTakenForNul)
+{
     for (size_t length = 1; length < 80; length++)
         EXPECT_EQ(FaultOf(std::string(length, '\x01')), Utf8Fault::kNone);
 }
 
-TEST(Utf8, FirstFaultWins) {
+TEST(Utf8, FirstFaultWins)
+{
     EXPECT_EQ(CheckUtf8(std::string_view("\xff\0", 2)).fault, Utf8Fault::kInvalid);
     EXPECT_EQ(CheckUtf8(std::string_view("\0\xff", 2)).fault, Utf8Fault::kNul);
 }
 
-TEST(Utf8, CharacterAcrossTheFastPathsWordIsWhole) {
+TEST(Utf8, CharacterAcrossTheFastPathsWordIsWhole)
+{
     for (size_t before = 0; before < 70; before++) {
         std::string text = std::string(before, 'x') + "\xf0\x9f\x98\x80" + std::string(40, 'y');
         EXPECT_EQ(FaultOf(text), Utf8Fault::kNone) << before;
@@ -100,7 +109,8 @@ TEST(Utf8, CharacterAcrossTheFastPathsWordIsWhole) {
     }
 }
 
-TEST(Utf8, AgreesWithDecodingOnAllShortSequences) {
+TEST(Utf8, AgreesWithDecodingOnAllShortSequences)
+{
     for (int first = 0; first < 256; first++)
         for (int second = 0; second < 256; second++) {
             char text[] = {static_cast<char>(first), static_cast<char>(second), '\x80', '\x80'};
@@ -112,7 +122,8 @@ TEST(Utf8, AgreesWithDecodingOnAllShortSequences) {
         }
 }
 
-TEST(Utf8, AgreesWithDecodingOnRandomBytes) {
+TEST(Utf8, AgreesWithDecodingOnRandomBytes)
+{
     unsigned seed = std::random_device()();
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 random(seed);
@@ -128,7 +139,8 @@ TEST(Utf8, AgreesWithDecodingOnRandomBytes) {
     }
 }
 
-TEST(Utf8, CharacterLength) {
+TEST(Utf8, CharacterLength)
+{
     EXPECT_EQ(Utf8CharacterLength(""), 0u);
     EXPECT_EQ(Utf8CharacterLength("ab"), 1u);
     EXPECT_EQ(Utf8CharacterLength("\xc3\xa4"
