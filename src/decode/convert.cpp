@@ -36,13 +36,20 @@ SetInteger(CellKind kind, int64_t integer, Cell *cell)
 }
 
 bool
-RefuseType(const ColumnSpec &column, const char *expected, const JsonValue &value,
-           const ConvertContext &context)
+RefuseValue(const ColumnSpec &column, RejectCode code, const char *expected,
+            const JsonValue &value, const ConvertContext &context)
 {
     Message message;
     message.Add("expected ").Add(expected).Add(", ");
     AddFound(value, &message);
-    return RefuseColumn(column, RejectCode::kType, message, context);
+    return RefuseColumn(column, code, message, context);
+}
+
+bool
+RefuseType(const ColumnSpec &column, const char *expected, const JsonValue &value,
+           const ConvertContext &context)
+{
+    return RefuseValue(column, RejectCode::kType, expected, value, context);
 }
 
 // The characters of a string.
@@ -124,16 +131,6 @@ ToBool(const ColumnSpec &column, const JsonValue &value, const ConvertContext &c
     return true;
 }
 
-bool
-RefuseTime(const ColumnSpec &column, const char *expected, const JsonValue &value,
-           const ConvertContext &context)
-{
-    Message message;
-    message.Add("expected ").Add(expected).Add(", ");
-    AddFound(value, &message);
-    return RefuseColumn(column, RejectCode::kTime, message, context);
-}
-
 void
 AddDuration(int64_t duration_us, Message *message)
 {
@@ -186,7 +183,7 @@ ToTimestamp(const ColumnSpec &column, const JsonValue &value, const ConvertConte
         return RefuseType(column, kExpected, value, context);
     }
     if (!time_us)
-        return RefuseTime(column, kExpected, value, context);
+        return RefuseValue(column, RejectCode::kTime, kExpected, value, context);
     SetInteger(CellKind::kTimestamp, *time_us, cell);
     return CheckEventTime(column, *time_us, value, context);
 }
@@ -199,7 +196,7 @@ ToDate(const ColumnSpec &column, const JsonValue &value, const ConvertContext &c
         return RefuseType(column, kExpected, value, context);
     std::optional<int32_t> days = ParseFullDate(StringText(value, context.arena));
     if (!days)
-        return RefuseTime(column, kExpected, value, context);
+        return RefuseValue(column, RejectCode::kTime, kExpected, value, context);
     SetInteger(CellKind::kDate, *days, cell);
     return CheckEventTime(column, *days * kMicrosPerDay, value, context);
 }
