@@ -24,7 +24,7 @@ PG_CPPFLAGS = '-DPGDLLEXPORT=__attribute__((visibility("default")))' \
 SHLIB_LINK  = -lrdkafka -lstdc++ -Wl,--version-script=src/exports.map
 DATA_built  = sql/pulse--$(EXTVERSION).sql
 DATA        = $(filter-out $(DATA_built),$(wildcard sql/pulse--*.sql))
-EXTRA_CLEAN = build/release build/testing build/unit build/linked $(DATA_built)
+EXTRA_CLEAN = build/release build/testing build/unit build/linked build/script $(DATA_built)
 NO_INSTALLCHECK = 1
 override with_llvm = no
 
@@ -33,6 +33,7 @@ ENVIRONMENT = packages demo up produce stats psql logs down \
 	test unit installcheck isolation tap e2e lint verify soak bench
 WITHOUT_PGXS = $(ENVIRONMENT) help format format-check distclean
 .PHONY: $(WITHOUT_PGXS) symbols FORCE
+.DELETE_ON_ERROR:
 
 ifneq ($(filter-out $(WITHOUT_PGXS),$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -60,8 +61,11 @@ build/$(VARIANT)/%.o: %.cpp build/$(VARIANT)/flags
 	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -MMD -MP -c -o $@ $<
 -include $(OBJS:.o=.d)
 
-$(DATA_built): $(SQL_PARTS) pulse.control
-	@{ echo '\echo Use "CREATE EXTENSION pulse" to load this file. \quit'; cat /dev/null $(SQL_PARTS); } > $@
+build/script: FORCE
+	$(call remember,$@,$(SQL_PARTS))
+$(DATA_built): $(SQL_PARTS) pulse.control Makefile build/script
+	@printf '%s\n' '\echo Use "CREATE EXTENSION pulse" to load this file. \quit' > $@
+	@cat /dev/null $(SQL_PARTS) >> $@
 endif
 
 all: ## Build pulse.so and the extension script (the default)

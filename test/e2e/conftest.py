@@ -122,7 +122,7 @@ def make_pulse(request, make_cluster):
 
     yield make
     for pulse in made:
-        no_crash(pulse)
+        no_crash(request, pulse)
 
 
 @pytest.fixture
@@ -144,12 +144,13 @@ def wants_extension(request):
     return marker is None or marker.args[0]
 
 
-def no_crash(pulse):
+def no_crash(request, pulse):
     """Nothing but a kill -9 of the test's own may have ended a server process."""
     for found in CRASH.finditer(pulse.cluster.log_text()):
         if found.group(1) == "9" and pulse.crashes_expected:
             continue
-        pytest.fail(f"the server crashed: {found.group(0)}")
+        request.node.failed = True
+        pytest.fail(f"the server crashed: {found.group(0)}\n{place.tail(pulse.cluster.log, 60)}")
 
 
 def keep(name, log):
@@ -166,11 +167,15 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if report.failed:
         item.failed = True
+        logs = {}
         for value in getattr(item, "funcargs", {}).values():
             if isinstance(value, Pulse):
-                report.sections.append(("server log", place.tail(value.cluster.log, 60)))
+                logs[value.cluster.log] = 60
             elif isinstance(value, Cluster):
-                report.sections.append(("server log", place.tail(value.log, 60)))
+                logs[value.log] = 60
             elif isinstance(value, Broker):
-                report.sections.append(("broker log", place.tail(value.log, 15)))
+                logs[value.log] = 15
+        for log, lines in logs.items():
+            if log.exists():
+                report.sections.append((log.name, place.tail(log, lines)))
     return report
