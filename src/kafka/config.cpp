@@ -140,27 +140,31 @@ constexpr Allowed kAllowedSecrets[] = {
 };
 
 const Allowed *
-FindAllowed(const Allowed *first, const Allowed *last, std::string_view key) {
+FindAllowed(const Allowed *first, const Allowed *last, std::string_view key)
+{
     const Allowed *found =
         std::find_if(first, last, [key](const Allowed &allowed) { return allowed.key == key; });
     return found == last ? nullptr : found;
 }
 
 bool
-IsOwned(std::string_view key) {
+IsOwned(std::string_view key)
+{
     return std::any_of(std::begin(kFixed), std::end(kFixed),
                        [key](const Setting &setting) { return setting.key == key; }) ||
            std::find(std::begin(kOwned), std::end(kOwned), key) != std::end(kOwned);
 }
 
 bool
-IsFor(Use use, ClientRole role) {
+IsFor(Use use, ClientRole role)
+{
     return use == kBoth || (use == kConsumerOnly) == (role == ClientRole::kConsumer);
 }
 
 // GSSAPI is librdkafka's default and runs kinit through system(); OAUTHBEARER needs a callback.
 Status
-CheckMechanism(const std::string &key, const std::string &value) {
+CheckMechanism(const std::string &key, const std::string &value)
+{
     if (key != "sasl.mechanism" && key != "sasl.mechanisms")
         return Status::Ok();
     for (const char *mechanism : {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"})
@@ -172,8 +176,8 @@ CheckMechanism(const std::string &key, const std::string &value) {
 
 // is_secret: the message must not repeat the value, and librdkafka's own message may.
 Status
-SetProperty(rd_kafka_conf_t *conf, const std::string &key, const std::string &value,
-            bool is_secret) {
+SetProperty(rd_kafka_conf_t *conf, const std::string &key, const std::string &value, bool is_secret)
+{
     if (value.find('\0') != std::string::npos)
         return Status::Error("value of Kafka property \"" + key + "\" contains a zero byte");
     char reason[512] = "";
@@ -188,7 +192,8 @@ SetProperty(rd_kafka_conf_t *conf, const std::string &key, const std::string &va
 // One check for both tables, so that what is accepted is what is set later.
 Status
 CheckAndSet(rd_kafka_conf_t *conf, const Properties &properties, bool is_secret,
-            const ClientRole *role) {
+            const ClientRole *role)
+{
     std::vector<std::string_view> seen;
     for (const auto &[key, value] : properties) {
         const Allowed *allowed =
@@ -219,12 +224,14 @@ CheckAndSet(rd_kafka_conf_t *conf, const Properties &properties, bool is_secret,
 }
 
 bool
-StartsWithNoCase(const std::string &text, const char *prefix, size_t length) {
+StartsWithNoCase(const std::string &text, const char *prefix, size_t length)
+{
     return text.size() >= length && strncasecmp(text.c_str(), prefix, length) == 0;
 }
 
 Status
-CheckSaslComplete(const Config &config) {
+CheckSaslComplete(const Config &config)
+{
     bool wants_sasl = false;
     for (const auto &[key, value] : config.options)
         if (key == "security.protocol" && StartsWithNoCase(value, "sasl", 4))
@@ -241,7 +248,8 @@ CheckSaslComplete(const Config &config) {
 
 // librdkafka's messages about certificates may quote what they failed to read.
 std::string
-WithoutSecrets(std::string text, const Config &config) {
+WithoutSecrets(std::string text, const Config &config)
+{
     for (const auto &[key, value] : config.secrets) {
         if (value.size() < 4)
             continue;
@@ -252,7 +260,8 @@ WithoutSecrets(std::string text, const Config &config) {
 }
 
 std::string_view
-Trim(std::string_view text) {
+Trim(std::string_view text)
+{
     constexpr std::string_view kBlank = " \t\r\n\f\v";
     size_t first = text.find_first_not_of(kBlank);
     if (first == std::string_view::npos)
@@ -263,7 +272,8 @@ Trim(std::string_view text) {
 } // namespace
 
 Result<Properties>
-ParseProperties(std::string_view text, char separator) {
+ParseProperties(std::string_view text, char separator)
+{
     Properties properties;
     while (!text.empty()) {
         size_t end = text.find(separator);
@@ -281,19 +291,22 @@ ParseProperties(std::string_view text, char separator) {
 }
 
 Status
-CheckOptions(const Properties &options) {
+CheckOptions(const Properties &options)
+{
     ConfHandle scratch(rd_kafka_conf_new());
     return CheckAndSet(scratch.get(), options, false, nullptr);
 }
 
 Status
-CheckSecrets(const Properties &secrets) {
+CheckSecrets(const Properties &secrets)
+{
     ConfHandle scratch(rd_kafka_conf_new());
     return CheckAndSet(scratch.get(), secrets, true, nullptr);
 }
 
 Status
-CheckVersion(int version) {
+CheckVersion(int version)
+{
     // 0xMMmmrrxx. 2.1.0 to 2.11.0 lose or repeat records after leader changes; older than 2.0.2 was
     // never tried and lacks calls used here.
     int release = static_cast<int>(static_cast<unsigned>(version) >> 8);
@@ -306,12 +319,14 @@ CheckVersion(int version) {
 }
 
 Status
-CheckLibraryVersion() {
+CheckLibraryVersion()
+{
     return CheckVersion(rd_kafka_version());
 }
 
 Result<ConfHandle>
-BuildConf(const Config &config, ClientRole role) {
+BuildConf(const Config &config, ClientRole role)
+{
     if (config.brokers.empty())
         return Status::Error("no Kafka brokers are configured");
     if (config.client_id.size() > kMaxClientIdBytes)
@@ -351,7 +366,8 @@ BuildConf(const Config &config, ClientRole role) {
 }
 
 Result<ClientHandle>
-NewClient(const Config &config, ClientRole role, ConfHandle conf) {
+NewClient(const Config &config, ClientRole role, ConfHandle conf)
+{
     char reason[512] = "";
     rd_kafka_type_t type = role == ClientRole::kConsumer ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER;
     ClientHandle client(rd_kafka_new(type, conf.get(), reason, sizeof(reason)));

@@ -2,112 +2,35 @@
 // Called by the reader thread, which is its only user after Create(); Create() itself may run on
 // another thread, librdkafka's own threads always run with every signal blocked.
 //
-// Three defects of librdkafka 2.0.2 shape this file. Assigning again too early aborts the process,
-// so Assign() waits until the last one is through (AwaitStops). An outstanding rd_kafka_commit()
-// holds up every later assign() until the coordinator answers, so positions are mirrored by an
-// admin request instead. And rd_kafka_query_watermark_offsets() ignores its timeout, so watermarks
-// are asked for by ListOffsets. Regime: C++; nothing is thrown across a callback.
+// Two defects of librdkafka 2.0.2 shape it. Assigning again too early aborts the process, so
+// Assign() waits until the last one is through (AwaitStops). And an outstanding rd_kafka_commit()
+// holds up every later assignment until the coordinator answers, so positions are mirrored by an
+// admin request instead (consumer_queries.cpp). Regime: C++; nothing is thrown across a callback.
 #include "kafka/consumer.hpp"
 
-#include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
-#include <map>
 #include <sys/eventfd.h>
 
-#include "kafka/events.hpp"
-#include "kafka/handles.hpp"
+#include "kafka/consumer_impl.hpp"
 
 namespace pulse::kafka {
 
 namespace {
 
-constexpr int kMirrorTimeoutMs = 10000;
-
-Status
-ErrorOf(const std::string &what, rd_kafka_resp_err_t code) {
-    return Status::Error(what + ": " + rd_kafka_err2str(code) + " (" + rd_kafka_err2name(code) +
-                         ")");
-}
-
 std::string_view
-View(const void *bytes, size_t length) {
+View(const void *bytes, size_t length)
+{
     if (bytes == nullptr)
         return {};
     return {static_cast<const char *>(bytes), length};
 }
 
-PartitionListHandle
-MakeList(const std::vector<PartitionOffset> &partitions) {
-    PartitionListHandle list(
-        rd_kafka_topic_partition_list_new(static_cast<int>(partitions.size())));
-    for (const PartitionOffset &partition : partitions)
-        rd_kafka_topic_partition_list_add(list.get(), partition.topic.c_str(), partition.partition)
-            ->offset = partition.next_offset;
-    return list;
-}
-
-class Deadline {
-  public:
-    explicit Deadline(int timeout_ms)
-        : end_(std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms)) {}
-
-    // Never 0, which librdkafka takes for "don't even wait for an answer on its way".
-    int LeftMs() const {
-        auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-            end_ - std::chrono::steady_clock::now());
-        return static_cast<int>(std::max<int64_t>(left.count(), 1));
-    }
-
-  private:
-    std::chrono::steady_clock::time_point end_;
-};
-
 } // namespace
 
-class Consumer::Impl {
-  public:
-    explicit Impl(int eventfd) : wakeup_(eventfd) {}
-    ~Impl();
-
-    Status Start(const Config &config);
-    bool Poll(int timeout_ms, Message *message);
-    void AwaitStops();
-    void SendMirror();
-    void CollectMirror();
-    Result<std::vector<TopicMetadata>> FetchTopics(rd_kafka_topic_t *only, int timeout_ms);
-    Status ListOffsets(rd_kafka_topic_partition_list_t *list, int timeout_ms);
-
-    static void OnError(rd_kafka_t *client, int code, const char *reason, void *opaque) noexcept;
-    static void OnLog(const rd_kafka_t *client, int level, const char *facility,
-                      const char *text) noexcept;
-
-    // Order matters: see handles.hpp.
-    ClientEvents events_;
-    FileDescriptor wakeup_;
-    ClientHandle client_;
-    QueueHandle queue_;
-    QueueHandle mirror_queue_;
-    MessageHandle message_;
-
-    std::vector<PartitionOffset> assigned_;
-    std::string event_topic_; // what the last event's Message::topic looks at
-    bool is_waiting_ = false; // inside a poll that may block
-    std::string group_id_;    // empty: positions are mirrored nowhere
-    bool is_mirror_sent_ = false;
-    std::map<std::pair<std::string, int32_t>, int64_t> unsent_mirror_;
-
-  private:
-    void Fill(const rd_kafka_message_t *raw, Message *message);
-    void FillHeaders(const rd_kafka_message_t *raw, Message *message);
-    void FillError(const rd_kafka_message_t *raw, Message *message);
-    bool PopEvent(Message *message);
-    void NamePartition(Message *message);
-};
-
 Result<std::unique_ptr<Consumer>>
-Consumer::Create(const Config &config) {
+Consumer::Create(const Config &config)
+{
     if (Status status = CheckLibraryVersion(); !status.ok())
         return status;
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -124,64 +47,43 @@ Consumer::Consumer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Consumer::~Consumer() = default;
 
 Status
-Consumer::Assign(const std::vector<PartitionOffset> &partitions) {
+Consumer::Assign(const std::vector<PartitionOffset> &partitions)
+{
     for (const PartitionOffset &partition : partitions)
         if (partition.next_offset < 0)
             return Status::Error("could not assign " + partition.topic + "/" +
                                  std::to_string(partition.partition) + ": no absolute offset");
-    // librdkafka raises each partition's version, and Poll() skips what was fetched under an older
-    // one.
+    // librdkafka raises each partition's version; Poll() skips what was fetched under an older one.
     PartitionListHandle list = MakeList(partitions);
     rd_kafka_resp_err_t code = rd_kafka_assign(impl_->client_.get(), list.get());
     impl_->AwaitStops();
-    impl_->assigned_ = partitions;
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
         return ErrorOf("could not assign partitions", code);
+    impl_->assigned_ = partitions;
     return Status::Ok();
 }
 
 bool
-Consumer::Poll(int timeout_ms, Message *message) {
+Consumer::Poll(int timeout_ms, Message *message)
+{
     return impl_->Poll(timeout_ms, message);
 }
 
 int
-Consumer::wakeup_fd() const {
+Consumer::wakeup_fd() const
+{
     return impl_->wakeup_.get();
 }
 
 void
-Consumer::ClearWakeup() {
+Consumer::ClearWakeup()
+{
     eventfd_t count = 0;
     (void)eventfd_read(impl_->wakeup_.get(), &count);
 }
 
-void
-Consumer::MirrorOffsets(const std::vector<PartitionOffset> &offsets) {
-    if (impl_->group_id_.empty())
-        return;
-    for (const PartitionOffset &offset : offsets)
-        if (offset.next_offset >= 0)
-            impl_->unsent_mirror_[{offset.topic, offset.partition}] = offset.next_offset;
-    impl_->CollectMirror();
-    impl_->SendMirror();
-}
-
-Watermarks
-Consumer::CachedWatermarks(const std::string &topic, int32_t partition) const {
-    Watermarks result;
-    int64_t low = -1;
-    int64_t high = -1;
-    if (rd_kafka_get_watermark_offsets(impl_->client_.get(), topic.c_str(), partition, &low,
-                                       &high) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return result;
-    // Not yet known is one of librdkafka's negative logical offsets.
-    result.low = low < 0 ? -1 : low;
-    result.high = high < 0 ? -1 : high;
-    return result;
-}
-
-Consumer::Impl::~Impl() {
+Consumer::Impl::~Impl()
+{
     // The descriptor must not be written to while the client is being torn down.
     if (queue_)
         rd_kafka_queue_io_event_enable(queue_.get(), -1, nullptr, 0);
@@ -190,7 +92,8 @@ Consumer::Impl::~Impl() {
 }
 
 Status
-Consumer::Impl::Start(const Config &config) {
+Consumer::Impl::Start(const Config &config)
+{
     Result<ConfHandle> conf = BuildConf(config, ClientRole::kConsumer);
     if (!conf.ok())
         return Status::Error(conf.message());
@@ -221,7 +124,8 @@ Consumer::Impl::Start(const Config &config) {
 }
 
 bool
-Consumer::Impl::Poll(int timeout_ms, Message *message) {
+Consumer::Impl::Poll(int timeout_ms, Message *message)
+{
     message_.reset();
     CollectMirror();
     if (PopEvent(message))
@@ -236,7 +140,8 @@ Consumer::Impl::Poll(int timeout_ms, Message *message) {
 }
 
 void
-Consumer::Impl::Fill(const rd_kafka_message_t *raw, Message *message) {
+Consumer::Impl::Fill(const rd_kafka_message_t *raw, Message *message)
+{
     message->topic = raw->rkt != nullptr ? rd_kafka_topic_name(raw->rkt) : std::string_view();
     message->partition = raw->partition;
     message->offset = raw->offset;
@@ -261,7 +166,8 @@ Consumer::Impl::Fill(const rd_kafka_message_t *raw, Message *message) {
 }
 
 void
-Consumer::Impl::FillHeaders(const rd_kafka_message_t *raw, Message *message) {
+Consumer::Impl::FillHeaders(const rd_kafka_message_t *raw, Message *message)
+{
     rd_kafka_headers_t *headers = nullptr;
     if (rd_kafka_message_headers(raw, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return;
@@ -275,7 +181,8 @@ Consumer::Impl::FillHeaders(const rd_kafka_message_t *raw, Message *message) {
 }
 
 void
-Consumer::Impl::FillError(const rd_kafka_message_t *raw, Message *message) {
+Consumer::Impl::FillError(const rd_kafka_message_t *raw, Message *message)
+{
     message->timestamp_ms = -1;
     message->is_log_append_time = false;
     message->key = {};
@@ -311,7 +218,8 @@ Consumer::Impl::FillError(const rd_kafka_message_t *raw, Message *message) {
 }
 
 bool
-Consumer::Impl::PopEvent(Message *message) {
+Consumer::Impl::PopEvent(Message *message)
+{
     ClientEvent event;
     if (events_.empty() || !events_.Pop(&event))
         return false;
@@ -330,7 +238,8 @@ Consumer::Impl::PopEvent(Message *message) {
 // That a partition isn't there (topic deleted, say) comes as a client's error and tells which one
 // only in its text, "topic [0]: reason".
 void
-Consumer::Impl::NamePartition(Message *message) {
+Consumer::Impl::NamePartition(Message *message)
+{
     for (const PartitionOffset &partition : assigned_) {
         std::string prefix = partition.topic + " [" + std::to_string(partition.partition) + "]: ";
         if (message->error_text.compare(0, prefix.size(), prefix) != 0)
@@ -349,7 +258,8 @@ Consumer::Impl::NamePartition(Message *message) {
 // stops, and behind those their replies. So once the second of two requests is answered, all have
 // been served.
 void
-Consumer::Impl::AwaitStops() {
+Consumer::Impl::AwaitStops()
+{
     for (int round_trip = 0; round_trip < 2; ++round_trip) {
         rd_kafka_topic_partition_list_t *list = nullptr;
         (void)rd_kafka_assignment(client_.get(), &list);
@@ -360,7 +270,8 @@ Consumer::Impl::AwaitStops() {
 // Both callbacks run inside Poll(): errors come through the reply queue, logs through the log
 // queue, and both are forwarded to the consumer queue.
 void
-Consumer::Impl::OnError(rd_kafka_t *client, int code, const char *reason, void *opaque) noexcept {
+Consumer::Impl::OnError(rd_kafka_t *client, int code, const char *reason, void *opaque) noexcept
+{
     auto *self = static_cast<Impl *>(opaque);
     char fatal_reason[512] = "";
     if (code == RD_KAFKA_RESP_ERR__FATAL) {
@@ -377,7 +288,8 @@ Consumer::Impl::OnError(rd_kafka_t *client, int code, const char *reason, void *
 
 void
 Consumer::Impl::OnLog(const rd_kafka_t *client, int level, const char *facility,
-                      const char *text) noexcept {
+                      const char *text) noexcept
+{
     if (client == nullptr) // a warning about the configuration itself, before there is a client
         return;
     auto *self = static_cast<Impl *>(rd_kafka_opaque(client));
@@ -386,154 +298,9 @@ Consumer::Impl::OnLog(const rd_kafka_t *client, int level, const char *facility,
         rd_kafka_queue_yield(self->queue_.get());
 }
 
-// One request at a time; what comes meanwhile is merged and sent when the answer is there.
-void
-Consumer::Impl::SendMirror() {
-    if (is_mirror_sent_ || unsent_mirror_.empty())
-        return;
-    PartitionListHandle list(
-        rd_kafka_topic_partition_list_new(static_cast<int>(unsent_mirror_.size())));
-    for (const auto &[partition, next_offset] : unsent_mirror_)
-        rd_kafka_topic_partition_list_add(list.get(), partition.first.c_str(), partition.second)
-            ->offset = next_offset;
-    unsent_mirror_.clear();
-
-    AdminOptionsHandle options(
-        rd_kafka_AdminOptions_new(client_.get(), RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS));
-    char reason[256] = "";
-    (void)rd_kafka_AdminOptions_set_request_timeout(options.get(), kMirrorTimeoutMs, reason,
-                                                    sizeof(reason));
-    AlterOffsetsHandle request(
-        rd_kafka_AlterConsumerGroupOffsets_new(group_id_.c_str(), list.get()));
-    rd_kafka_AlterConsumerGroupOffsets_t *requests[] = {request.get()};
-    rd_kafka_AlterConsumerGroupOffsets(client_.get(), requests, 1, options.get(),
-                                       mirror_queue_.get());
-    is_mirror_sent_ = true;
-}
-
-void
-Consumer::Impl::CollectMirror() {
-    // Asking an empty queue's length is cheap; polling one costs a system call.
-    if (!is_mirror_sent_ || rd_kafka_queue_length(mirror_queue_.get()) == 0)
-        return;
-    EventHandle event(rd_kafka_queue_poll(mirror_queue_.get(), 0));
-    if (!event)
-        return;
-    is_mirror_sent_ = false;
-    if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        events_.AddLog(7, "MIRROR", rd_kafka_event_error_string(event.get()));
-    SendMirror();
-}
-
-Result<std::vector<TopicMetadata>>
-Consumer::FetchMetadata(const std::vector<std::string> &topics, int timeout_ms) {
-    Deadline deadline(timeout_ms);
-    if (topics.empty())
-        return impl_->FetchTopics(nullptr, deadline.LeftMs());
-    std::vector<TopicMetadata> result;
-    for (const std::string &topic : topics) {
-        // A handle is only a name on this side; with allow.auto.create.topics=false asking for
-        // it doesn't create the topic.
-        TopicHandle handle(rd_kafka_topic_new(impl_->client_.get(), topic.c_str(), nullptr));
-        if (!handle)
-            return ErrorOf("could not use topic \"" + topic + "\"", rd_kafka_last_error());
-        Result<std::vector<TopicMetadata>> one =
-            impl_->FetchTopics(handle.get(), deadline.LeftMs());
-        if (!one.ok())
-            return one;
-        result.insert(result.end(), one.value().begin(), one.value().end());
-    }
-    return result;
-}
-
-Result<std::vector<TopicMetadata>>
-Consumer::Impl::FetchTopics(rd_kafka_topic_t *only, int timeout_ms) {
-    const struct rd_kafka_metadata *raw = nullptr;
-    rd_kafka_resp_err_t code =
-        rd_kafka_metadata(client_.get(), only == nullptr ? 1 : 0, only, &raw, timeout_ms);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return ErrorOf("could not fetch Kafka metadata", code);
-    MetadataHandle metadata(raw);
-    std::vector<TopicMetadata> result;
-    for (int index = 0; index < metadata->topic_cnt; ++index) {
-        const rd_kafka_metadata_topic &topic = metadata->topics[index];
-        result.push_back(
-            {topic.topic, topic.partition_cnt,
-             topic.err == RD_KAFKA_RESP_ERR_NO_ERROR ? "" : rd_kafka_err2name(topic.err)});
-    }
-    return result;
-}
-
-Result<Watermarks>
-Consumer::QueryWatermarks(const std::string &topic, int32_t partition, int timeout_ms) {
-    Deadline deadline(timeout_ms);
-    Watermarks result;
-    const std::pair<int64_t, int64_t *> questions[] = {
-        {RD_KAFKA_OFFSET_BEGINNING, &result.low},
-        {RD_KAFKA_OFFSET_END, &result.high},
-    };
-    for (const auto &[question, answer] : questions) {
-        PartitionListHandle list = MakeList({{topic, partition, question}});
-        if (Status status = impl_->ListOffsets(list.get(), deadline.LeftMs()); !status.ok())
-            return status;
-        *answer = list->elems[0].offset;
-    }
-    return result;
-}
-
-Status
-Consumer::OffsetsForTimes(std::vector<PartitionOffset> *partitions, int timeout_ms) {
-    if (partitions->empty())
-        return Status::Ok();
-    Deadline deadline(timeout_ms);
-    PartitionListHandle list = MakeList(*partitions);
-    if (Status status = impl_->ListOffsets(list.get(), deadline.LeftMs()); !status.ok())
-        return status;
-
-    // No record at or after the time is answered by -1: ask those for their end.
-    std::vector<PartitionOffset> without;
-    for (int index = 0; index < list->cnt; ++index) {
-        const rd_kafka_topic_partition_t &element = list->elems[index];
-        if (element.offset < 0)
-            without.push_back({element.topic, element.partition, RD_KAFKA_OFFSET_END});
-    }
-    PartitionListHandle ends = MakeList(without);
-    if (!without.empty())
-        if (Status status = impl_->ListOffsets(ends.get(), deadline.LeftMs()); !status.ok())
-            return status;
-
-    for (PartitionOffset &partition : *partitions) {
-        for (rd_kafka_topic_partition_list_t *answers : {list.get(), ends.get()}) {
-            const rd_kafka_topic_partition_t *answer = rd_kafka_topic_partition_list_find(
-                answers, partition.topic.c_str(), partition.partition);
-            if (answer != nullptr)
-                partition.next_offset = answer->offset;
-        }
-    }
-    return Status::Ok();
-}
-
-// Offsets are times in ms (or BEGINNING, END) on input. Keeps to its timeout.
-Status
-Consumer::Impl::ListOffsets(rd_kafka_topic_partition_list_t *list, int timeout_ms) {
-    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(client_.get(), list, timeout_ms);
-    for (int index = 0; index < list->cnt; ++index) {
-        const rd_kafka_topic_partition_t &element = list->elems[index];
-        if (element.err != RD_KAFKA_RESP_ERR_NO_ERROR &&
-            element.err != RD_KAFKA_RESP_ERR__IN_PROGRESS)
-            return ErrorOf(std::string("could not get offsets of ") + element.topic + "/" +
-                               std::to_string(element.partition),
-                           element.err);
-        if (code == RD_KAFKA_RESP_ERR_NO_ERROR && element.err == RD_KAFKA_RESP_ERR__IN_PROGRESS)
-            code = RD_KAFKA_RESP_ERR__TIMED_OUT;
-    }
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return ErrorOf("could not get offsets", code);
-    return Status::Ok();
-}
-
 int
-LibraryVersion() {
+LibraryVersion()
+{
     return rd_kafka_version();
 }
 

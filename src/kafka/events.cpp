@@ -10,7 +10,8 @@ namespace {
 
 // Later ones are dropped rather than earlier ones: the first error is usually the cause.
 bool
-Append(std::deque<ClientEvent> *events, size_t limit, ClientEvent *event) {
+Append(std::deque<ClientEvent> *events, size_t limit, ClientEvent *event)
+{
     if (events->size() >= limit)
         return false;
     events->push_back(std::move(*event));
@@ -20,7 +21,8 @@ Append(std::deque<ClientEvent> *events, size_t limit, ClientEvent *event) {
 } // namespace
 
 void
-ClientEvents::AddError(int code, const char *name, const char *text, bool is_fatal) noexcept {
+ClientEvents::AddError(int code, const char *name, const char *text, bool is_fatal) noexcept
+{
     try {
         ClientEvent event;
         event.error_code = code;
@@ -37,7 +39,8 @@ ClientEvents::AddError(int code, const char *name, const char *text, bool is_fat
 }
 
 void
-ClientEvents::AddLog(int severity, const char *facility, const char *text) noexcept {
+ClientEvents::AddLog(int severity, const char *facility, const char *text) noexcept
+{
     try {
         ClientEvent event;
         event.is_log = true;
@@ -52,12 +55,14 @@ ClientEvents::AddLog(int severity, const char *facility, const char *text) noexc
 }
 
 bool
-ClientEvents::empty() const {
+ClientEvents::empty() const
+{
     return errors_.empty() && logs_.empty() && dropped_errors_ == 0 && dropped_logs_ == 0;
 }
 
 bool
-ClientEvents::Pop(ClientEvent *event) {
+ClientEvents::Pop(ClientEvent *event)
+{
     for (std::deque<ClientEvent> *events : {&errors_, &logs_}) {
         if (!events->empty()) {
             *event = std::move(events->front());

@@ -23,12 +23,14 @@ template <auto Destroy> struct Deleter {
 
 // Never rd_kafka_destroy(): for a consumer that is a consumer_close(), which can block for ever.
 inline void
-DestroyClient(rd_kafka_t *client) {
+DestroyClient(rd_kafka_t *client)
+{
     rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }
 
 inline void
-DestroyMetadata(const struct rd_kafka_metadata *metadata) {
+DestroyMetadata(const struct rd_kafka_metadata *metadata)
+{
     rd_kafka_metadata_destroy(metadata);
 }
 
@@ -51,7 +53,8 @@ using ErrorHandle = std::unique_ptr<rd_kafka_error_t, Deleter<rd_kafka_error_des
 class FileDescriptor {
   public:
     explicit FileDescriptor(int fd) : fd_(fd) {}
-    ~FileDescriptor() {
+    ~FileDescriptor()
+    {
         if (fd_ >= 0)
             close(fd_);
     }

@@ -18,7 +18,8 @@ namespace {
 constexpr off_t kMaxSecretsBytes = 1024 * 1024;
 
 Status
-CheckFile(const std::string &path, int fd) {
+CheckFile(const std::string &path, int fd)
+{
     struct stat info = {};
     std::string file = "secrets file \"" + path + "\"";
     if (fstat(fd, &info) != 0)
@@ -35,7 +36,8 @@ CheckFile(const std::string &path, int fd) {
 }
 
 Result<std::string>
-ReadAll(const std::string &path, int fd) {
+ReadAll(const std::string &path, int fd)
+{
     std::string text;
     char buffer[4096];
     while (true) {
@@ -55,7 +57,8 @@ ReadAll(const std::string &path, int fd) {
 
 // A PEM block in one line carries its line breaks as \n.
 std::string
-UnescapeLines(std::string_view text) {
+UnescapeLines(std::string_view text)
+{
     std::string result;
     for (size_t at = 0; at < text.size(); ++at) {
         if (text[at] == '\\' && at + 1 < text.size() && text[at + 1] == 'n') {
@@ -70,7 +73,8 @@ UnescapeLines(std::string_view text) {
 
 // ParseProperties() names the bad item, which here may be half a password: name the line instead.
 Result<Properties>
-ParseLines(const std::string &path, std::string_view text) {
+ParseLines(const std::string &path, std::string_view text)
+{
     Properties properties;
     for (int line = 1; !text.empty(); ++line) {
         size_t end = text.find('\n');
@@ -95,7 +99,8 @@ ParseLines(const std::string &path, std::string_view text) {
 } // namespace
 
 Result<Properties>
-ReadSecretsFile(const std::string &path) {
+ReadSecretsFile(const std::string &path)
+{
     // Non-blocking, or opening a FIFO would wait for its writer.
     FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
     if (file.get() < 0)

@@ -19,12 +19,14 @@ namespace pulse::kafka {
 namespace {
 
 bool
-Contains(const std::string &text, const std::string &part) {
+Contains(const std::string &text, const std::string &part)
+{
     return text.find(part) != std::string::npos;
 }
 
 std::string
-Get(const ConfHandle &conf, const char *key) {
+Get(const ConfHandle &conf, const char *key)
+{
     char value[512] = "";
     size_t size = sizeof(value);
     EXPECT_EQ(rd_kafka_conf_get(conf.get(), key, value, &size), RD_KAFKA_CONF_OK) << key;
@@ -32,7 +34,8 @@ Get(const ConfHandle &conf, const char *key) {
 }
 
 Config
-SomeConfig() {
+SomeConfig()
+{
     Config config;
     config.brokers = "localhost:1";
     config.client_id = "pulse-test";
@@ -41,7 +44,8 @@ SomeConfig() {
 
 class SecretsFile : public testing::Test {
   protected:
-    void SetUp() override {
+    void SetUp() override
+    {
         char name[] = "/tmp/pulse-secrets-XXXXXX";
         int fd = mkstemp(name);
         ASSERT_GE(fd, 0);
@@ -51,7 +55,8 @@ class SecretsFile : public testing::Test {
 
     void TearDown() override { unlink(path_.c_str()); }
 
-    Result<Properties> Read(const std::string &text, mode_t mode) {
+    Result<Properties> Read(const std::string &text, mode_t mode)
+    {
         chmod(path_.c_str(), 0600);
         std::ofstream(path_, std::ios::binary) << text;
         chmod(path_.c_str(), mode);
@@ -61,7 +66,8 @@ class SecretsFile : public testing::Test {
     std::string path_;
 };
 
-TEST(ParsePropertiesTest, ReadsListsAndLines) {
+TEST(ParsePropertiesTest, ReadsListsAndLines)
+{
     Result<Properties> list = ParseProperties(" a = b ,c=d=e,, f=", ',');
     ASSERT_TRUE(list.ok());
     EXPECT_EQ(list.value(), (Properties{{"a", "b"}, {"c", "d=e"}, {"f", ""}}));
@@ -75,14 +81,16 @@ TEST(ParsePropertiesTest, ReadsListsAndLines) {
     EXPECT_TRUE(empty.value().empty());
 }
 
-TEST(ParsePropertiesTest, NamesTheBadItem) {
+TEST(ParsePropertiesTest, NamesTheBadItem)
+{
     Result<Properties> no_equals = ParseProperties("a=b, broken, c=d", ',');
     ASSERT_FALSE(no_equals.ok());
     EXPECT_TRUE(Contains(no_equals.message(), "\"broken\"")) << no_equals.message();
     EXPECT_FALSE(ParseProperties("=x", ',').ok());
 }
 
-TEST(CheckOptionsTest, AcceptsWhatIsOnTheList) {
+TEST(CheckOptionsTest, AcceptsWhatIsOnTheList)
+{
     Status status = CheckOptions({{"security.protocol", "SASL_SSL"},
                                   {"sasl.mechanism", "SCRAM-SHA-512"},
                                   {"sasl.username", "pulse"},
@@ -96,7 +104,8 @@ TEST(CheckOptionsTest, AcceptsWhatIsOnTheList) {
     EXPECT_TRUE(CheckOptions({}).ok());
 }
 
-TEST(CheckOptionsTest, RefusesWhatCouldHarmTheServer) {
+TEST(CheckOptionsTest, RefusesWhatCouldHarmTheServer)
+{
     for (const char *key :
          {"plugin.library.paths", "sasl.kerberos.kinit.cmd", "ssl.engine.location", "debug",
           "internal.termination.signal", "client.rack", "sasl.oauthbearer.token.endpoint.url",
@@ -108,7 +117,8 @@ TEST(CheckOptionsTest, RefusesWhatCouldHarmTheServer) {
     }
 }
 
-TEST(CheckOptionsTest, SaysWhenPulseSetsItItself) {
+TEST(CheckOptionsTest, SaysWhenPulseSetsItItself)
+{
     for (const char *key : {"enable.auto.commit", "auto.offset.reset", "isolation.level",
                             "group.id", "bootstrap.servers", "client.id", "check.crcs", "log.queue",
                             "queued.max.messages.kbytes", "enable.idempotence", "acks"}) {
@@ -119,7 +129,8 @@ TEST(CheckOptionsTest, SaysWhenPulseSetsItItself) {
     }
 }
 
-TEST(CheckOptionsTest, SendsSecretsToTheirFile) {
+TEST(CheckOptionsTest, SendsSecretsToTheirFile)
+{
     for (const char *key :
          {"sasl.password", "ssl.ca.location", "ssl.key.location", "ssl.key.pem"}) {
         Status status = CheckOptions({{key, "hunter2"}});
@@ -129,7 +140,8 @@ TEST(CheckOptionsTest, SendsSecretsToTheirFile) {
     }
 }
 
-TEST(CheckOptionsTest, ReturnsTheLibrarysOwnMessageForBadValues) {
+TEST(CheckOptionsTest, ReturnsTheLibrarysOwnMessageForBadValues)
+{
     Status status = CheckOptions({{"socket.timeout.ms", "soon"}});
     ASSERT_FALSE(status.ok());
     EXPECT_TRUE(Contains(status.message(), "socket.timeout.ms")) << status.message();
@@ -141,7 +153,8 @@ TEST(CheckOptionsTest, ReturnsTheLibrarysOwnMessageForBadValues) {
     EXPECT_TRUE(Contains(twice.message(), "given twice")) << twice.message();
 }
 
-TEST(CheckOptionsTest, RefusesMechanismsThatRunCommands) {
+TEST(CheckOptionsTest, RefusesMechanismsThatRunCommands)
+{
     for (const char *mechanism : {"GSSAPI", "OAUTHBEARER", "plain", ""}) {
         EXPECT_FALSE(CheckOptions({{"sasl.mechanism", mechanism}}).ok()) << mechanism;
         EXPECT_FALSE(CheckOptions({{"sasl.mechanisms", mechanism}}).ok()) << mechanism;
@@ -155,7 +168,8 @@ TEST(CheckOptionsTest, RefusesMechanismsThatRunCommands) {
     EXPECT_TRUE(Contains(consumer.message(), "sasl.mechanism")) << consumer.message();
 }
 
-TEST(CheckSecretsTest, AcceptsOnlyCredentials) {
+TEST(CheckSecretsTest, AcceptsOnlyCredentials)
+{
     EXPECT_TRUE(CheckSecrets({{"sasl.username", "u"},
                               {"sasl.password", "p"},
                               {"ssl.ca.location", "/etc/ssl/certs/ca.pem"},
@@ -170,7 +184,8 @@ TEST(CheckSecretsTest, AcceptsOnlyCredentials) {
     }
 }
 
-TEST_F(SecretsFile, IsRead) {
+TEST_F(SecretsFile, IsRead)
+{
     Result<Properties> secrets =
         Read("# broker login\nsasl.username = pulse\nsasl.password=a=b#c \n"
              "ssl.ca.pem=-----BEGIN-----\\nMII\\n-----END-----\n",
@@ -182,7 +197,8 @@ TEST_F(SecretsFile, IsRead) {
     EXPECT_TRUE(Read("", 0400).ok());
 }
 
-TEST_F(SecretsFile, IsRefusedWhenOthersCanReachIt) {
+TEST_F(SecretsFile, IsRefusedWhenOthersCanReachIt)
+{
     for (mode_t mode : {0640, 0604, 0660, 0610, 0666}) {
         Result<Properties> secrets = Read("sasl.password=hunter2\n", mode);
         ASSERT_FALSE(secrets.ok()) << std::oct << mode;
@@ -190,7 +206,8 @@ TEST_F(SecretsFile, IsRefusedWhenOthersCanReachIt) {
     }
 }
 
-TEST_F(SecretsFile, ErrorsNeverRepeatAValue) {
+TEST_F(SecretsFile, ErrorsNeverRepeatAValue)
+{
     for (const char *text :
          {"sasl.password hunter2\n", "hunter2\n", "=hunter2\n", "hunter2==\n",
           "sasl.username=x\nsasl.mechanism=hunter2\n", "debug=hunter2\n",
@@ -204,7 +221,8 @@ TEST_F(SecretsFile, ErrorsNeverRepeatAValue) {
     EXPECT_FALSE(Contains(zero.message(), "hun\0")) << zero.message();
 }
 
-TEST_F(SecretsFile, MustBeAFileOfModestSize) {
+TEST_F(SecretsFile, MustBeAFileOfModestSize)
+{
     EXPECT_FALSE(ReadSecretsFile("/tmp").ok());
     EXPECT_FALSE(ReadSecretsFile("/dev/null").ok());
     EXPECT_FALSE(ReadSecretsFile(path_ + ".missing").ok());
@@ -215,7 +233,8 @@ TEST_F(SecretsFile, MustBeAFileOfModestSize) {
     unlink(fifo.c_str());
 }
 
-TEST(BuildConfTest, FixedSettingsWinAndDefaultsYield) {
+TEST(BuildConfTest, FixedSettingsWinAndDefaultsYield)
+{
     Config config = SomeConfig();
     config.options = {{"fetch.wait.max.ms", "50"}, {"linger.ms", "20"}};
     Result<ConfHandle> conf = BuildConf(config, ClientRole::kConsumer);
@@ -242,7 +261,8 @@ TEST(BuildConfTest, FixedSettingsWinAndDefaultsYield) {
     EXPECT_EQ(Get(producer.value(), "enable.idempotence"), "true");
 }
 
-TEST(BuildConfTest, RefusesWhatItCannotUse) {
+TEST(BuildConfTest, RefusesWhatItCannotUse)
+{
     Config config = SomeConfig();
     config.client_id = std::string(33, 'x');
     EXPECT_FALSE(BuildConf(config, ClientRole::kConsumer).ok());
@@ -257,7 +277,8 @@ TEST(BuildConfTest, RefusesWhatItCannotUse) {
     EXPECT_FALSE(BuildConf(config, ClientRole::kConsumer).ok());
 }
 
-TEST(BuildConfTest, KeepsTheQueueWithinTheLibrarysLimits) {
+TEST(BuildConfTest, KeepsTheQueueWithinTheLibrarysLimits)
+{
     Config config = SomeConfig();
     config.queue_bytes = 0;
     Result<ConfHandle> small = BuildConf(config, ClientRole::kConsumer);
@@ -268,7 +289,8 @@ TEST(BuildConfTest, KeepsTheQueueWithinTheLibrarysLimits) {
     ASSERT_TRUE(large.ok()) << large.message();
 }
 
-TEST(NewClientTest, HidesSecretsInTheReason) {
+TEST(NewClientTest, HidesSecretsInTheReason)
+{
     Config config = SomeConfig();
     config.options = {{"security.protocol", "ssl"}};
     config.secrets = {{"ssl.ca.location", "/nonexistent/hunter2.pem"}};
@@ -277,7 +299,8 @@ TEST(NewClientTest, HidesSecretsInTheReason) {
     EXPECT_FALSE(Contains(consumer.message(), "hunter2")) << consumer.message();
 }
 
-TEST(CheckVersionTest, RefusesVersionsThatLoseRecords) {
+TEST(CheckVersionTest, RefusesVersionsThatLoseRecords)
+{
     EXPECT_TRUE(CheckVersion(0x020002ff).ok());
     EXPECT_TRUE(CheckVersion(0x020b01ff).ok());
     EXPECT_TRUE(CheckVersion(0x020f00ff).ok());
@@ -290,7 +313,8 @@ TEST(CheckVersionTest, RefusesVersionsThatLoseRecords) {
     EXPECT_TRUE(CheckLibraryVersion().ok());
 }
 
-TEST(ClientEventsTest, KeepsTheFirstAndCountsTheRest) {
+TEST(ClientEventsTest, KeepsTheFirstAndCountsTheRest)
+{
     ClientEvents events;
     for (int number = 0; number < 1000; ++number) {
         events.AddLog(6, "FAC", std::to_string(number).c_str());

@@ -24,7 +24,8 @@ namespace {
 using Kind = Message::Kind;
 
 std::unique_ptr<Consumer>
-Connect(const std::string &brokers, const std::string &group_id = "") {
+Connect(const std::string &brokers, const std::string &group_id = "")
+{
     Config config;
     config.brokers = brokers;
     config.client_id = "pulse-test";
@@ -41,7 +42,8 @@ Connect(const std::string &brokers, const std::string &group_id = "") {
 // wanted.
 bool
 PollUntil(Consumer &consumer, Message *message,
-          const std::function<bool(const Message &)> &is_wanted) {
+          const std::function<bool(const Message &)> &is_wanted)
+{
     Deadline deadline;
     while (!deadline.IsOver())
         if (consumer.Poll(100, message) && is_wanted(*message))
@@ -50,13 +52,15 @@ PollUntil(Consumer &consumer, Message *message,
 }
 
 bool
-PollKind(Consumer &consumer, Message *message, Kind kind) {
+PollKind(Consumer &consumer, Message *message, Kind kind)
+{
     return PollUntil(consumer, message, [kind](const Message &got) { return got.kind == kind; });
 }
 
 // The next thing about a partition, whatever it is.
 bool
-PollPartition(Consumer &consumer, Message *message) {
+PollPartition(Consumer &consumer, Message *message)
+{
     return PollUntil(consumer, message, [](const Message &got) { return got.partition >= 0; });
 }
 
@@ -68,7 +72,8 @@ PollPartition(Consumer &consumer, Message *message) {
     } while (false)
 
 std::map<std::string, uint64_t>
-BlockedSignalsByThread() {
+BlockedSignalsByThread()
+{
     std::map<std::string, uint64_t> result;
     DIR *tasks = opendir("/proc/self/task");
     for (dirent *task = readdir(tasks); task != nullptr; task = readdir(tasks)) {
@@ -83,7 +88,8 @@ BlockedSignalsByThread() {
     return result;
 }
 
-TEST(ConsumerTest, ReadsRecordsWithAllTheirParts) {
+TEST(ConsumerTest, ReadsRecordsWithAllTheirParts)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     broker.Produce(
@@ -135,7 +141,8 @@ TEST(ConsumerTest, ReadsRecordsWithAllTheirParts) {
     EXPECT_EQ(message.offset, 4);
 }
 
-TEST(ConsumerTest, StartsEachPartitionAtItsOwnOffset) {
+TEST(ConsumerTest, StartsEachPartitionAtItsOwnOffset)
+{
     MockBroker broker(3);
     broker.CreateTopic("a", 3);
     broker.CreateTopic("b", 1);
@@ -164,7 +171,8 @@ TEST(ConsumerTest, StartsEachPartitionAtItsOwnOffset) {
         EXPECT_EQ(end, 10) << partition.first << partition.second;
 }
 
-TEST(ConsumerTest, DropsWhatWasFetchedBeforeANewAssignment) {
+TEST(ConsumerTest, DropsWhatWasFetchedBeforeANewAssignment)
+{
     MockBroker broker;
     broker.CreateTopic("events", 2);
     broker.ProduceNumbers("events", 0, 0, 1000);
@@ -190,7 +198,8 @@ TEST(ConsumerTest, DropsWhatWasFetchedBeforeANewAssignment) {
     }
 }
 
-TEST(ConsumerTest, AddsAndRemovesPartitions) {
+TEST(ConsumerTest, AddsAndRemovesPartitions)
+{
     MockBroker broker;
     broker.CreateTopic("events", 2);
     broker.ProduceNumbers("events", 0, 0, 100);
@@ -221,7 +230,8 @@ TEST(ConsumerTest, AddsAndRemovesPartitions) {
         EXPECT_NE(message.kind, Kind::kRecord);
 }
 
-TEST(ConsumerTest, RefusesAssignmentsWithoutAnOffset) {
+TEST(ConsumerTest, RefusesAssignmentsWithoutAnOffset)
+{
     auto consumer = Connect("localhost:1");
     for (int64_t offset : {int64_t{-1}, int64_t{-2}, kOffsetUnknown}) {
         Status status = consumer->Assign({{"events", 3, offset}});
@@ -230,7 +240,8 @@ TEST(ConsumerTest, RefusesAssignmentsWithoutAnOffset) {
     }
 }
 
-TEST(ConsumerTest, ReportsAnOffsetThatIsNotInTheLog) {
+TEST(ConsumerTest, ReportsAnOffsetThatIsNotInTheLog)
+{
     MockBroker broker;
     broker.CreateTopic("events", 2);
     broker.ProduceNumbers("events", 0, 0, 10);
@@ -257,7 +268,8 @@ TEST(ConsumerTest, ReportsAnOffsetThatIsNotInTheLog) {
     }));
 }
 
-TEST(ConsumerTest, ReportsPartitionErrorsAndGoesOn) {
+TEST(ConsumerTest, ReportsPartitionErrorsAndGoesOn)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     broker.ProduceNumbers("events", 0, 0, 10);
@@ -275,7 +287,8 @@ TEST(ConsumerTest, ReportsPartitionErrorsAndGoesOn) {
     EXPECT_EQ(message.error_code, 0);
 }
 
-TEST(ConsumerTest, ReportsATopicThatIsNotThere) {
+TEST(ConsumerTest, ReportsATopicThatIsNotThere)
+{
     MockBroker broker;
     auto consumer = Connect(broker.brokers());
     ASSERT_TRUE(consumer->Assign({{"nowhere", 0, 0}}).ok());
@@ -297,7 +310,8 @@ TEST(ConsumerTest, ReportsATopicThatIsNotThere) {
 
 // Told by librdkafka only when it learns of the topic; a partition assigned later is waited for in
 // silence, which is why the watcher compares with the metadata.
-TEST(ConsumerTest, ReportsAPartitionThatIsNotThere) {
+TEST(ConsumerTest, ReportsAPartitionThatIsNotThere)
+{
     MockBroker broker;
     broker.CreateTopic("events", 2);
     auto consumer = Connect(broker.brokers());
@@ -309,7 +323,8 @@ TEST(ConsumerTest, ReportsAPartitionThatIsNotThere) {
     EXPECT_EQ(message.error_name, "_UNKNOWN_PARTITION");
 }
 
-TEST(ConsumerTest, ReportsALostBrokerAndReadsOnAfterwards) {
+TEST(ConsumerTest, ReportsALostBrokerAndReadsOnAfterwards)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     broker.ProduceNumbers("events", 0, 0, 10);
@@ -345,7 +360,8 @@ TEST(ConsumerTest, ReportsALostBrokerAndReadsOnAfterwards) {
     EXPECT_EQ(message.offset, 10) << "nothing twice, nothing missing";
 }
 
-TEST(ConsumerTest, ReportsThatNoBrokerIsThere) {
+TEST(ConsumerTest, ReportsThatNoBrokerIsThere)
+{
     auto consumer = Connect("localhost:1");
     Message message;
     EXPECT_TRUE(PollUntil(*consumer, &message, [](const Message &got) {
@@ -359,7 +375,8 @@ TEST(ConsumerTest, ReportsThatNoBrokerIsThere) {
     EXPECT_EQ(times[0].next_offset, 0);
 }
 
-TEST(ConsumerTest, WakesUpForEveryArrival) {
+TEST(ConsumerTest, WakesUpForEveryArrival)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     auto consumer = Connect(broker.brokers());
@@ -389,7 +406,8 @@ TEST(ConsumerTest, WakesUpForEveryArrival) {
     EXPECT_EQ(poll(&ready, 1, 0), 0) << "nothing to read, nothing to wake for";
 }
 
-TEST(ConsumerTest, RunsItsThreadsWithAllSignalsBlocked) {
+TEST(ConsumerTest, RunsItsThreadsWithAllSignalsBlocked)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     auto before = BlockedSignalsByThread();
@@ -409,7 +427,8 @@ TEST(ConsumerTest, RunsItsThreadsWithAllSignalsBlocked) {
     EXPECT_GE(found, 3) << "main, bootstrap broker, broker";
 }
 
-TEST(ConsumerTest, TellsWhichTopicsExistWithoutCreatingAny) {
+TEST(ConsumerTest, TellsWhichTopicsExistWithoutCreatingAny)
+{
     MockBroker broker;
     broker.CreateTopic("one", 1);
     broker.CreateTopic("four", 4);
@@ -435,7 +454,8 @@ TEST(ConsumerTest, TellsWhichTopicsExistWithoutCreatingAny) {
     EXPECT_FALSE(consumer->FetchMetadata({std::string(600, 'x')}, 1000).ok());
 }
 
-TEST(ConsumerTest, KnowsWatermarks) {
+TEST(ConsumerTest, KnowsWatermarks)
+{
     MockBroker broker(2);
     broker.CreateTopic("events", 2);
     broker.ProduceNumbers("events", 0, 0, 7);
@@ -464,7 +484,8 @@ TEST(ConsumerTest, KnowsWatermarks) {
     EXPECT_EQ(cached.high, 7);
 }
 
-TEST(ConsumerTest, AnswersTheEndForTimesWithoutALaterRecord) {
+TEST(ConsumerTest, AnswersTheEndForTimesWithoutALaterRecord)
+{
     MockBroker broker(2);
     broker.CreateTopic("events", 2);
     broker.ProduceNumbers("events", 0, 0, 7);
@@ -485,7 +506,8 @@ TEST(ConsumerTest, AnswersTheEndForTimesWithoutALaterRecord) {
 // What another client sees as the group's position.
 int64_t
 Committed(const std::string &brokers, const std::string &group, const std::string &topic,
-          int32_t partition) {
+          int32_t partition)
+{
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     rd_kafka_conf_set(conf, "bootstrap.servers", brokers.c_str(), nullptr, 0);
     rd_kafka_conf_set(conf, "group.id", group.c_str(), nullptr, 0);
@@ -500,7 +522,8 @@ Committed(const std::string &brokers, const std::string &group, const std::strin
     return offset;
 }
 
-TEST(ConsumerTest, MirrorsOffsetsToTheGroup) {
+TEST(ConsumerTest, MirrorsOffsetsToTheGroup)
+{
     MockBroker broker;
     broker.CreateTopic("events", 2);
     broker.ProduceNumbers("events", 0, 0, 10);
@@ -520,7 +543,8 @@ TEST(ConsumerTest, MirrorsOffsetsToTheGroup) {
     }
 }
 
-TEST(ConsumerTest, MirrorsNothingWithoutAGroup) {
+TEST(ConsumerTest, MirrorsNothingWithoutAGroup)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     auto consumer = Connect(broker.brokers());
@@ -531,7 +555,8 @@ TEST(ConsumerTest, MirrorsNothingWithoutAGroup) {
     EXPECT_EQ(Committed(broker.brokers(), "pulse-no-group", "events", 0), RD_KAFKA_OFFSET_INVALID);
 }
 
-TEST(ConsumerTest, AssignsWhileTheGroupsBrokerIsSilent) {
+TEST(ConsumerTest, AssignsWhileTheGroupsBrokerIsSilent)
+{
     MockBroker broker(2);
     broker.CreateTopic("events", 1);
     rd_kafka_mock_partition_set_leader(broker.cluster(), "events", 0, 1);
@@ -550,7 +575,8 @@ TEST(ConsumerTest, AssignsWhileTheGroupsBrokerIsSilent) {
     }
 }
 
-TEST(ConsumerTest, CanBeDestroyedAtAnyMoment) {
+TEST(ConsumerTest, CanBeDestroyedAtAnyMoment)
+{
     MockBroker broker(2);
     broker.CreateTopic("events", 4);
     for (int partition = 0; partition < 4; ++partition)

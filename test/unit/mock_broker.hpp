@@ -24,7 +24,9 @@ constexpr int16_t kOffsetCommitRequest = 8;
 class Deadline {
   public:
     explicit Deadline(int seconds = 15)
-        : end_(std::chrono::steady_clock::now() + std::chrono::seconds(seconds)) {}
+        : end_(std::chrono::steady_clock::now() + std::chrono::seconds(seconds))
+    {
+    }
     bool IsOver() const { return std::chrono::steady_clock::now() >= end_; }
 
   private:
@@ -40,7 +42,8 @@ struct TestRecord {
 
 class MockBroker {
   public:
-    explicit MockBroker(int brokers = 1) {
+    explicit MockBroker(int brokers = 1)
+    {
         rd_kafka_conf_t *conf = rd_kafka_conf_new();
         Set(conf, "test.mock.num.brokers", std::to_string(brokers));
         Set(conf, "linger.ms", "0");
@@ -67,46 +70,54 @@ class MockBroker {
     rd_kafka_mock_cluster_t *cluster() { return cluster_; }
     std::string brokers() const { return rd_kafka_mock_cluster_bootstraps(cluster_); }
 
-    void CreateTopic(const std::string &topic, int partitions) {
+    void CreateTopic(const std::string &topic, int partitions)
+    {
         Check(rd_kafka_mock_topic_create(cluster_, topic.c_str(), partitions, 1));
     }
 
     // Returns when the broker has it.
-    void Produce(const std::string &topic, int32_t partition, const TestRecord &record) {
+    void Produce(const std::string &topic, int32_t partition, const TestRecord &record)
+    {
         Queue(topic, partition, record);
         Flush();
     }
 
     // Values "0", "1", ... in as few requests as possible.
-    void ProduceNumbers(const std::string &topic, int32_t partition, int from, int count) {
+    void ProduceNumbers(const std::string &topic, int32_t partition, int from, int count)
+    {
         for (int number = from; number < from + count; ++number)
             Queue(topic, partition, {std::nullopt, std::to_string(number), {}, 0});
         Flush();
     }
 
-    void Flush() {
+    void Flush()
+    {
         Check(rd_kafka_flush(producer_, 15000));
         if (failed_ != 0)
             throw std::runtime_error("a record could not be produced");
     }
 
   private:
-    static void Set(rd_kafka_conf_t *conf, const char *key, const std::string &value) {
+    static void Set(rd_kafka_conf_t *conf, const char *key, const std::string &value)
+    {
         char reason[256];
         if (rd_kafka_conf_set(conf, key, value.c_str(), reason, sizeof(reason)) != RD_KAFKA_CONF_OK)
             throw std::runtime_error(reason);
     }
 
-    static void Check(rd_kafka_resp_err_t code) {
+    static void Check(rd_kafka_resp_err_t code)
+    {
         if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
             throw std::runtime_error(rd_kafka_err2str(code));
     }
 
-    static void *Bytes(const std::optional<std::string> &text) {
+    static void *Bytes(const std::optional<std::string> &text)
+    {
         return text ? const_cast<char *>(text->data()) : nullptr;
     }
 
-    void Queue(const std::string &topic, int32_t partition, const TestRecord &record) {
+    void Queue(const std::string &topic, int32_t partition, const TestRecord &record)
+    {
         rd_kafka_headers_t *headers = nullptr;
         if (!record.headers.empty()) {
             headers = rd_kafka_headers_new(record.headers.size());

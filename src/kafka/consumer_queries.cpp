@@ -1,0 +1,237 @@
+// What kafka::Consumer asks of the broker besides records: metadata, watermarks, offsets for times,
+// and the mirror of positions in a consumer group. The asking functions block up to their timeout
+// and are for the watcher's thread; mirroring never blocks and belongs to the reader.
+//
+// rd_kafka_query_watermark_offsets() ignores its timeout in librdkafka 2.0.2, so watermarks are
+// asked for by ListOffsets. Regime: C++.
+#include "kafka/consumer_impl.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+namespace pulse::kafka {
+
+namespace {
+
+constexpr int kMirrorTimeoutMs = 10000;
+
+class Deadline {
+  public:
+    explicit Deadline(int timeout_ms)
+        : end_(std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms))
+    {
+    }
+
+    // Never 0, which librdkafka takes for "don't even wait for an answer on its way".
+    int LeftMs() const
+    {
+        auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+            end_ - std::chrono::steady_clock::now());
+        return static_cast<int>(std::max<int64_t>(left.count(), 1));
+    }
+
+  private:
+    std::chrono::steady_clock::time_point end_;
+};
+
+} // namespace
+
+Status
+ErrorOf(const std::string &what, rd_kafka_resp_err_t code)
+{
+    return Status::Error(what + ": " + rd_kafka_err2str(code) + " (" + rd_kafka_err2name(code) +
+                         ")");
+}
+
+PartitionListHandle
+MakeList(const std::vector<PartitionOffset> &partitions)
+{
+    PartitionListHandle list(
+        rd_kafka_topic_partition_list_new(static_cast<int>(partitions.size())));
+    for (const PartitionOffset &partition : partitions)
+        rd_kafka_topic_partition_list_add(list.get(), partition.topic.c_str(), partition.partition)
+            ->offset = partition.next_offset;
+    return list;
+}
+
+Result<std::vector<TopicMetadata>>
+Consumer::FetchMetadata(const std::vector<std::string> &topics, int timeout_ms)
+{
+    Deadline deadline(timeout_ms);
+    if (topics.empty())
+        return impl_->FetchTopics(nullptr, deadline.LeftMs());
+    std::vector<TopicMetadata> result;
+    for (const std::string &topic : topics) {
+        // A handle is only a name on this side; with allow.auto.create.topics=false asking for
+        // it doesn't create the topic.
+        TopicHandle handle(rd_kafka_topic_new(impl_->client_.get(), topic.c_str(), nullptr));
+        if (!handle)
+            return ErrorOf("could not use topic \"" + topic + "\"", rd_kafka_last_error());
+        Result<std::vector<TopicMetadata>> one =
+            impl_->FetchTopics(handle.get(), deadline.LeftMs());
+        if (!one.ok())
+            return one;
+        result.insert(result.end(), one.value().begin(), one.value().end());
+    }
+    return result;
+}
+
+Result<std::vector<TopicMetadata>>
+Consumer::Impl::FetchTopics(rd_kafka_topic_t *only, int timeout_ms)
+{
+    const struct rd_kafka_metadata *raw = nullptr;
+    rd_kafka_resp_err_t code =
+        rd_kafka_metadata(client_.get(), only == nullptr ? 1 : 0, only, &raw, timeout_ms);
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return ErrorOf("could not fetch Kafka metadata", code);
+    MetadataHandle metadata(raw);
+    std::vector<TopicMetadata> result;
+    for (int index = 0; index < metadata->topic_cnt; ++index) {
+        const rd_kafka_metadata_topic &topic = metadata->topics[index];
+        result.push_back(
+            {topic.topic, topic.partition_cnt,
+             topic.err == RD_KAFKA_RESP_ERR_NO_ERROR ? "" : rd_kafka_err2name(topic.err)});
+    }
+    return result;
+}
+
+Result<Watermarks>
+Consumer::QueryWatermarks(const std::string &topic, int32_t partition, int timeout_ms)
+{
+    Deadline deadline(timeout_ms);
+    Watermarks result;
+    const std::pair<int64_t, int64_t *> questions[] = {
+        {RD_KAFKA_OFFSET_BEGINNING, &result.low},
+        {RD_KAFKA_OFFSET_END, &result.high},
+    };
+    for (const auto &[question, answer] : questions) {
+        PartitionListHandle list = MakeList({{topic, partition, question}});
+        if (Status status = impl_->ListOffsets(list.get(), deadline.LeftMs()); !status.ok())
+            return status;
+        *answer = list->elems[0].offset;
+    }
+    return result;
+}
+
+Status
+Consumer::OffsetsForTimes(std::vector<PartitionOffset> *partitions, int timeout_ms)
+{
+    if (partitions->empty())
+        return Status::Ok();
+    Deadline deadline(timeout_ms);
+    PartitionListHandle list = MakeList(*partitions);
+    if (Status status = impl_->ListOffsets(list.get(), deadline.LeftMs()); !status.ok())
+        return status;
+
+    // No record at or after the time is answered by -1: ask those for their end.
+    std::vector<PartitionOffset> without;
+    for (int index = 0; index < list->cnt; ++index) {
+        const rd_kafka_topic_partition_t &element = list->elems[index];
+        if (element.offset < 0)
+            without.push_back({element.topic, element.partition, RD_KAFKA_OFFSET_END});
+    }
+    PartitionListHandle ends = MakeList(without);
+    if (!without.empty())
+        if (Status status = impl_->ListOffsets(ends.get(), deadline.LeftMs()); !status.ok())
+            return status;
+
+    for (PartitionOffset &partition : *partitions) {
+        for (rd_kafka_topic_partition_list_t *answers : {list.get(), ends.get()}) {
+            const rd_kafka_topic_partition_t *answer = rd_kafka_topic_partition_list_find(
+                answers, partition.topic.c_str(), partition.partition);
+            if (answer != nullptr)
+                partition.next_offset = answer->offset;
+        }
+    }
+    return Status::Ok();
+}
+
+// Offsets are times in ms (or BEGINNING, END) on input. Keeps to its timeout.
+Status
+Consumer::Impl::ListOffsets(rd_kafka_topic_partition_list_t *list, int timeout_ms)
+{
+    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(client_.get(), list, timeout_ms);
+    for (int index = 0; index < list->cnt; ++index) {
+        const rd_kafka_topic_partition_t &element = list->elems[index];
+        if (element.err != RD_KAFKA_RESP_ERR_NO_ERROR &&
+            element.err != RD_KAFKA_RESP_ERR__IN_PROGRESS)
+            return ErrorOf(std::string("could not get offsets of ") + element.topic + "/" +
+                               std::to_string(element.partition),
+                           element.err);
+        if (code == RD_KAFKA_RESP_ERR_NO_ERROR && element.err == RD_KAFKA_RESP_ERR__IN_PROGRESS)
+            code = RD_KAFKA_RESP_ERR__TIMED_OUT;
+    }
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return ErrorOf("could not get offsets", code);
+    return Status::Ok();
+}
+
+Watermarks
+Consumer::CachedWatermarks(const std::string &topic, int32_t partition) const
+{
+    Watermarks result;
+    int64_t low = -1;
+    int64_t high = -1;
+    if (rd_kafka_get_watermark_offsets(impl_->client_.get(), topic.c_str(), partition, &low,
+                                       &high) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return result;
+    // Not yet known is one of librdkafka's negative logical offsets.
+    result.low = low < 0 ? -1 : low;
+    result.high = high < 0 ? -1 : high;
+    return result;
+}
+
+void
+Consumer::MirrorOffsets(const std::vector<PartitionOffset> &offsets)
+{
+    if (impl_->group_id_.empty())
+        return;
+    for (const PartitionOffset &offset : offsets)
+        if (offset.next_offset >= 0)
+            impl_->unsent_mirror_[{offset.topic, offset.partition}] = offset.next_offset;
+    impl_->CollectMirror();
+    impl_->SendMirror();
+}
+
+// One request at a time; what comes meanwhile is merged and sent when the answer is there.
+void
+Consumer::Impl::SendMirror()
+{
+    if (is_mirror_sent_ || unsent_mirror_.empty())
+        return;
+    PartitionListHandle list(
+        rd_kafka_topic_partition_list_new(static_cast<int>(unsent_mirror_.size())));
+    for (const auto &[partition, next_offset] : unsent_mirror_)
+        rd_kafka_topic_partition_list_add(list.get(), partition.first.c_str(), partition.second)
+            ->offset = next_offset;
+    unsent_mirror_.clear();
+
+    AdminOptionsHandle options(
+        rd_kafka_AdminOptions_new(client_.get(), RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS));
+    char reason[256] = "";
+    (void)rd_kafka_AdminOptions_set_request_timeout(options.get(), kMirrorTimeoutMs, reason,
+                                                    sizeof(reason));
+    AlterOffsetsHandle request(
+        rd_kafka_AlterConsumerGroupOffsets_new(group_id_.c_str(), list.get()));
+    rd_kafka_AlterConsumerGroupOffsets_t *requests[] = {request.get()};
+    rd_kafka_AlterConsumerGroupOffsets(client_.get(), requests, 1, options.get(),
+                                       mirror_queue_.get());
+    is_mirror_sent_ = true;
+}
+
+void
+Consumer::Impl::CollectMirror()
+{
+    // Asking an empty queue's length is cheap; polling one costs a system call.
+    if (!is_mirror_sent_ || rd_kafka_queue_length(mirror_queue_.get()) == 0)
+        return;
+    EventHandle event(rd_kafka_queue_poll(mirror_queue_.get(), 0));
+    if (!event)
+        return;
+    is_mirror_sent_ = false;
+    if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        events_.AddLog(7, "MIRROR", rd_kafka_event_error_string(event.get()));
+    SendMirror();
+}
+
+} // namespace pulse::kafka
