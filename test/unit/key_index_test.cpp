@@ -54,6 +54,23 @@ TEST(KeyIndex, ObjectsDoNotSeeEachOther)
             ASSERT_FALSE(Add(&index, &object, name));
 }
 
+// Equal hashes make the objects' runs in the table touch, so a look-up meets names of others.
+TEST(KeyIndex, ObjectsDoNotSeeEachOtherWhereTheirRunsTouch)
+{
+    std::vector<std::string> names;
+    for (int i = 0; i < 40; i++)
+        names.push_back(std::to_string(i));
+    KeyIndex index;
+    std::vector<KeyIndex::Object> objects;
+    for (int i = 0; i < 50; i++)
+        objects.push_back(index.Open());
+    for (KeyIndex::Object &object : objects)
+        for (const std::string &name : names)
+            ASSERT_TRUE(index.Add(&object, name, 7));
+    for (const KeyIndex::Object &object : objects)
+        ASSERT_FALSE(index.Contains(object, "other", 7));
+}
+
 TEST(KeyIndex, EmptyNameIsAName)
 {
     KeyIndex index;
