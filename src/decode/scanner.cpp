@@ -199,7 +199,6 @@ Scanner::OnName(const char *text, uint32_t length)
 {
     std::string_view name(text, length);
     Frame &frame = frames_.back();
-    frame.is_in_member = false;
     if (HasEscape(name)) {
         EscapeCheck check = CheckEscapes(name);
         if (check.fault != EscapeFault::kNone)

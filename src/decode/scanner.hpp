@@ -3,7 +3,9 @@
 // and remembers where the values of the mapping's paths stand. No DOM, no recursion, no copies:
 // values are slices of the document.
 //
-// The first fault in reading order wins. Called by Decoder only, which has checked the UTF-8.
+// The first fault in reading order wins. The document itself is the first level of max_depth. What
+// is kept between documents is at most some ten times the longest one.
+// Called by Decoder only, which has checked the UTF-8.
 // Regime: C++. Errors: a Reject; std::bad_alloc.
 #pragma once
 
