@@ -232,9 +232,11 @@ CheckSetting(const char *name, const char *value)
 }
 
 void
-OverrideSetting(const char *name, const char *value)
+OverrideSetting(const char *name, const char *value, bool until_nest_level_ends)
 {
-    SetConfigOption(psprintf("pulse.%s", name), value, PGC_SIGHUP, PGC_S_OVERRIDE);
+    (void)set_config_option(psprintf("pulse.%s", name), value, PGC_SIGHUP,
+                            until_nest_level_ends ? PGC_S_SESSION : PGC_S_OVERRIDE,
+                            until_nest_level_ends ? GUC_ACTION_SAVE : GUC_ACTION_SET, true, ERROR, false);
 }
 
 } // namespace pulse::pg

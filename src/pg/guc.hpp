@@ -46,7 +46,7 @@ bool IsPipelineSetting(const char *name);
 // Checks value as postgresql.conf would (units, range) without setting it; raises 22023.
 void CheckSetting(const char *name, const char *value);
 
-// Sets it for this process, over whatever a reload brings.
-void OverrideSetting(const char *name, const char *value);
+// Sets it for this process, over whatever a reload brings; or until the GUC nest level ends.
+void OverrideSetting(const char *name, const char *value, bool until_nest_level_ends);
 
 } // namespace pulse::pg

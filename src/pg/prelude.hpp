@@ -29,6 +29,7 @@ extern "C" {
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "rewrite/rewriteHandler.h"
@@ -103,4 +104,4 @@ extern "C" {
     {                                                                                              \
         return static_cast<Datum>(pulse::pg::CallCpp([&] { return name##_body(fcinfo); }));        \
     }                                                                                              \
-    static Datum name##_body(FunctionCallInfo fcinfo)
+    static Datum name##_body([[maybe_unused]] FunctionCallInfo fcinfo)

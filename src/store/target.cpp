@@ -262,7 +262,7 @@ ApplyMapping(const PipelineDefinition &definition, Target *target)
 // A column that the pipeline counted on and that is gone is a definition error: going on would move
 // its values into properties without a word. A new column is taken in.
 void
-CheckExpectedColumns(const PipelineDefinition &definition, Target *target)
+CheckExpectedColumns(const PipelineDefinition &definition, Scope scope, Target *target)
 {
     Datum name = CStringGetTextDatum(definition.name);
     uint64 count = pg::Execute(&select_columns, &name);
@@ -275,7 +275,7 @@ CheckExpectedColumns(const PipelineDefinition &definition, Target *target)
                                     "pulse.alter_pipeline(%s, '{}').",
                                     quote_literal_cstr(definition.name))));
     }
-    if (count == static_cast<uint64>(target->column_count))
+    if (count == static_cast<uint64>(target->column_count) || count == 0 || scope == Scope::kCall)
         return;
     Datum *names = static_cast<Datum *>(palloc(sizeof(Datum) * target->column_count));
     for (int i = 0; i < target->column_count; i++)
@@ -296,7 +296,7 @@ FreeDefaults(Target *target)
 } // namespace
 
 bool
-LoadPipeline(const char *name, PipelineDefinition *definition)
+LoadPipeline(const char *name, Scope scope, PipelineDefinition *definition)
 {
     bool found = false;
     pg::InSpi([&] {
@@ -319,14 +319,14 @@ LoadPipeline(const char *name, PipelineDefinition *definition)
         for (uint64 row = 0; row < count; row++) {
             const char *key = pg::GetText(row, 1);
             if (pg::IsPipelineSetting(key))
-                pg::OverrideSetting(key, pg::GetText(row, 2));
+                pg::OverrideSetting(key, pg::GetText(row, 2), scope == Scope::kCall);
         }
     });
     return found;
 }
 
 void
-LoadTarget(const PipelineDefinition &definition, Target *target)
+LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
 {
     FreeDefaults(target);
     memset(static_cast<void *>(target), 0, sizeof(*target));
@@ -356,7 +356,7 @@ LoadTarget(const PipelineDefinition &definition, Target *target)
         DescribeColumn(relation, attribute, &target->columns[target->column_count++]);
     }
     pg::InSpi([&] {
-        CheckExpectedColumns(definition, target);
+        CheckExpectedColumns(definition, scope, target);
         ApplyMapping(definition, target);
     });
     DescribeConflictKey(relation, target);

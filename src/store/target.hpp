@@ -67,13 +67,16 @@ struct PipelineDefinition {
     char partition_unit[8];
 };
 
-// Reads pulse.pipelines and lays the pipeline's settings over this process's (pg::OverrideSetting).
-// False when there is no such pipeline. Errors: 22023 for a bad setting.
-bool LoadPipeline(const char *name, PipelineDefinition *definition);
+// How long the pipeline's settings lie over this process's.
+enum class Scope { kProcess, kCall };
+
+// Reads pulse.pipelines and lays the pipeline's settings over this process's. kCall: until the caller's
+// GUC nest level ends. False when there is no such pipeline. Errors: 22023 for a bad setting.
+bool LoadPipeline(const char *name, Scope scope, PipelineDefinition *definition);
 
 // Describes the target. Raises class 42 errors when it is gone, or when a column the pipeline counts
-// on is; takes new columns in (pulse.pipelines.columns). Needs a transaction.
-void LoadTarget(const PipelineDefinition &definition, Target *target);
+// on is; kProcess also takes new columns in (pulse.pipelines.columns). Needs a transaction.
+void LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target);
 
 // The leaf that holds timestamp (PostgreSQL's microseconds); 0 = there is none.
 unsigned int FindLeaf(const Target &target, int64_t timestamp);

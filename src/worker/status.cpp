@@ -1,5 +1,7 @@
 #include "worker/status.hpp"
 
+#include <csignal>
+
 #include "pg/prelude.hpp"
 
 namespace pulse::worker {
@@ -31,7 +33,7 @@ ClaimSlot(int slot_index)
 {
     pg::LockShared();
     pg::ProcessSlot *slot = &pg::shared->processes[slot_index];
-    bool is_free = slot->pid == 0 || BackendPidGetProc(slot->pid) == nullptr;
+    bool is_free = slot->pid == 0 || kill(slot->pid, 0) != 0;
     if (is_free) {
         slot->pid = MyProcPid;
         slot->started_at = GetCurrentTimestamp();

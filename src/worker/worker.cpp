@@ -2,6 +2,7 @@
 // them. It holds no transaction while it waits. src/README.md draws its states.
 // Regime: C++ with doors; PostgreSQL calls pulse_worker_main.
 #include <algorithm>
+#include <chrono>
 #include <memory>
 
 #include "base/error_class.hpp"
@@ -99,10 +100,10 @@ class Worker {
         bool exists = false;
         pg::InTransaction([&] {
             exists = pg::CallPg([&] {
-                if (!store::LoadPipeline(my_slot->pipeline, &pipeline_.definition))
+                if (!store::LoadPipeline(my_slot->pipeline, store::Scope::kProcess, &pipeline_.definition))
                     return false;
                 watched_relation = InvalidOid;
-                store::LoadTarget(pipeline_.definition, &pipeline_.target);
+                store::LoadTarget(pipeline_.definition, store::Scope::kProcess, &pipeline_.target);
                 watched_relation = pipeline_.target.relation;
                 store::ForgetInsertPlans();
                 pipeline_.role = store::WriterRole(pipeline_.definition);
@@ -252,7 +253,7 @@ class Worker {
         if (batch_->mapping != pipeline_.mapping) {
             decode::Decoder decoder(pipeline_.mapping);
             batch_->mapping = pipeline_.mapping;
-            batch_->DecodeAgain(decoder, store_now_us());
+            batch_->DecodeAgain(decoder, WallClockUs());
         }
         uint32_t total = static_cast<uint32_t>(batch_->records.size());
         uint32_t end = std::min(total, done_ + std::min(write_limit_, total));
@@ -285,7 +286,7 @@ class Worker {
     }
 
     static int64_t
-    store_now_us()
+    WallClockUs()
     {
         return std::chrono::duration_cast<std::chrono::microseconds>(
                    std::chrono::system_clock::now().time_since_epoch())

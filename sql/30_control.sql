@@ -1,0 +1,351 @@
+-- Functions that change what pulse does. All of them are for the owner of the extension and whoever it
+-- grants EXECUTE to (90_privileges.sql).
+
+CREATE FUNCTION pulse._batch() RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_batch';
+COMMENT ON FUNCTION pulse._batch() IS 'the batch a worker is writing; an error anywhere else';
+
+CREATE FUNCTION pulse._at_record(record int) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1 AS 'MODULE_PATHNAME', 'pulse_at_record';
+COMMENT ON FUNCTION pulse._at_record(int) IS 'notes which record of the batch is being evaluated';
+
+CREATE FUNCTION pulse._wake() RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_wake';
+COMMENT ON FUNCTION pulse._wake() IS 'tells launcher and coordinator to look at the tables when this transaction commits';
+
+CREATE FUNCTION pulse._check_setting(name text, value text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_check_setting';
+COMMENT ON FUNCTION pulse._check_setting(text, text) IS 'raises 22023 unless a pipeline may have this setting with this value';
+
+CREATE FUNCTION pulse._check_target(name text, target text) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_check_target';
+COMMENT ON FUNCTION pulse._check_target(text, text) IS 'raises unless pulse can write the table; true when a unique index tells duplicates';
+
+CREATE FUNCTION pulse._check_settings(settings jsonb) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    setting record;
+BEGIN
+    IF jsonb_typeof(settings) <> 'object' THEN
+        RAISE EXCEPTION 'settings must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOR setting IN SELECT s.key, s.value, settings ->> s.key AS text_value FROM jsonb_each(settings) s LOOP
+        IF setting.key = 'mapping' THEN
+            IF jsonb_typeof(setting.value) <> 'object' THEN
+                RAISE EXCEPTION 'mapping must be a JSON object, column -> JSON pointer'
+                    USING ERRCODE = 'invalid_parameter_value';
+            END IF;
+        ELSIF setting.key = 'partition_by' THEN
+            IF setting.text_value NOT IN ('day', 'hour', 'month', 'none') THEN
+                RAISE EXCEPTION 'partition_by must be day, hour, month or none'
+                    USING ERRCODE = 'invalid_parameter_value';
+            END IF;
+        ELSIF setting.key = 'workers' AND setting.text_value !~ '^[0-9]{1,4}$' THEN
+            RAISE EXCEPTION 'workers must be a number' USING ERRCODE = 'invalid_parameter_value';
+        ELSE
+            PERFORM pulse._check_setting(setting.key, setting.text_value);
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION pulse._check_settings(jsonb) IS 'raises 22023 with the name of the first bad setting';
+
+-- What exists already is adopted only from its rightful owner: anybody with CREATE on the database could
+-- have planted a table with triggers.
+CREATE FUNCTION pulse._create_data_tables(partition_by text) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    stranger text;
+    kind record;
+BEGIN
+    SELECT format('%I.%I', n.nspname, c.relname) INTO stranger
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE ((n.nspname = 'raw' AND c.relname IN ('events', 'dlq'))
+            OR (n.nspname = 'live' AND c.relname IN ('_events_minute', '_events_hour', '_events_day', '_user_day',
+                'events_minute', 'events_hour', 'events_day', 'user_day')))
+       AND NOT pg_has_role(current_user, c.relowner, 'USAGE')
+     LIMIT 1;
+    IF stranger IS NULL THEN
+        SELECT format('schema %I', n.nspname) INTO stranger FROM pg_namespace n
+         WHERE n.nspname IN ('raw', 'live') AND NOT pg_has_role(current_user, n.nspowner, 'USAGE') LIMIT 1;
+    END IF;
+    IF stranger IS NOT NULL THEN
+        RAISE EXCEPTION '% belongs to somebody else', stranger
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = 'pulse adopts existing tables of raw and live only from the caller. Change the owner or drop it.';
+    END IF;
+
+    IF to_regnamespace('raw') IS NULL THEN
+        CREATE SCHEMA raw;
+        COMMENT ON SCHEMA raw IS 'events and dead letters as pulse wrote them';
+    END IF;
+    IF to_regnamespace('live') IS NULL THEN
+        CREATE SCHEMA live;
+        COMMENT ON SCHEMA live IS 'counters that pulse keeps in the transaction of the events';
+    END IF;
+
+    IF to_regclass('raw.events') IS NULL THEN
+        EXECUTE format($ddl$
+            CREATE TABLE raw.events (
+                event_id          text NOT NULL,
+                event_type        text NOT NULL,
+                user_id           text NOT NULL,
+                event_timestamp   timestamptz NOT NULL,
+                kafka_timestamp   timestamptz,
+                funnel_step_index smallint,
+                page_url          text,
+                referrer          text,
+                device            text,
+                properties        jsonb,
+                kafka_topic       text,
+                kafka_partition   int,
+                kafka_offset      bigint,
+                ingested_at       timestamptz,
+                PRIMARY KEY (event_id, event_timestamp)
+            ) %s
+        $ddl$, CASE WHEN partition_by = 'none' THEN '' ELSE 'PARTITION BY RANGE (event_timestamp)' END);
+        COMMENT ON TABLE raw.events IS 'one row per event, exactly once; the key drops duplicates';
+        COMMENT ON COLUMN raw.events.event_timestamp IS 'business time: sessions, windows, counters';
+        COMMENT ON COLUMN raw.events.kafka_timestamp IS 'when the broker got it: freshness';
+        COMMENT ON COLUMN raw.events.ingested_at IS 'when pulse wrote it; see pulse.ingest_horizon()';
+        COMMENT ON COLUMN raw.events.properties IS 'every field without a column of its own';
+    END IF;
+
+    IF to_regclass('raw.dlq') IS NULL THEN
+        CREATE TABLE raw.dlq (
+            dlq_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            pipeline        text NOT NULL,
+            kafka_topic     text,
+            topic_epoch     int NOT NULL DEFAULT 0,
+            kafka_partition int,
+            kafka_offset    bigint,
+            kafka_timestamp timestamptz,
+            kafka_key       bytea,
+            value           bytea,
+            kafka_headers   jsonb,
+            error_class     text NOT NULL,
+            error_code      text NOT NULL,
+            error_message   text,
+            error_path      text,
+            stage           text,
+            sqlstate        text,
+            attempts        int NOT NULL DEFAULT 0,
+            status          text NOT NULL DEFAULT 'new' CHECK (status IN ('new', 'replayed', 'discarded', 'parked')),
+            first_seen_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+            last_attempt_at timestamptz,
+            resolved_at     timestamptz,
+            forwarded_at    timestamptz,
+            UNIQUE (pipeline, kafka_topic, topic_epoch, kafka_partition, kafka_offset)
+        );
+        COMMENT ON TABLE raw.dlq IS 'every record that could not become a row, byte for byte, with its reason';
+        COMMENT ON COLUMN raw.dlq.value IS 'the payload as it came; NULL for a tombstone';
+        COMMENT ON COLUMN raw.dlq.error_path IS 'JSON pointer of the failing value';
+        COMMENT ON COLUMN raw.dlq.sqlstate IS 'what PostgreSQL said, for error_code sql_error';
+    END IF;
+
+    FOR kind IN SELECT unnest(ARRAY['minute', 'hour', 'day']) AS unit LOOP
+        IF to_regclass('live._events_' || kind.unit) IS NULL THEN
+            EXECUTE format($ddl$
+                CREATE TABLE live._events_%1$s (
+                    bucket     timestamptz NOT NULL,
+                    event_type text NOT NULL,
+                    pipeline   text NOT NULL,
+                    slot       int NOT NULL,
+                    count      bigint NOT NULL,
+                    PRIMARY KEY (bucket, event_type, pipeline, slot)
+                ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000)
+            $ddl$, kind.unit);
+            EXECUTE format('COMMENT ON TABLE live._events_%1$s IS %2$L', kind.unit,
+                'per pipeline and worker slot, so that workers never wait for each other; read live.events_' || kind.unit);
+        END IF;
+        IF to_regclass('live.events_' || kind.unit) IS NULL THEN
+            EXECUTE format($ddl$
+                CREATE VIEW live.events_%1$s AS
+                SELECT bucket, event_type, sum(count)::bigint AS count
+                  FROM live._events_%1$s GROUP BY bucket, event_type
+            $ddl$, kind.unit);
+            EXECUTE format('COMMENT ON VIEW live.events_%1$s IS %2$L', kind.unit,
+                'events per ' || kind.unit || ' (UTC, by event_timestamp) and event_type');
+        END IF;
+    END LOOP;
+
+    IF to_regclass('live._user_day') IS NULL THEN
+        CREATE TABLE live._user_day (
+            day        date NOT NULL,
+            user_id    text NOT NULL,
+            event_type text NOT NULL,
+            pipeline   text NOT NULL,
+            slot       int NOT NULL,
+            count      bigint NOT NULL,
+            PRIMARY KEY (day, user_id, event_type, pipeline, slot)
+        ) WITH (fillfactor = 70);
+        COMMENT ON TABLE live._user_day IS 'per pipeline and worker slot; read live.user_day';
+    END IF;
+    IF to_regclass('live.user_day') IS NULL THEN
+        CREATE VIEW live.user_day AS
+        SELECT day, user_id, event_type, sum(count)::bigint AS count
+          FROM live._user_day GROUP BY day, user_id, event_type;
+        COMMENT ON VIEW live.user_day IS 'events per day (UTC), user and event_type; filled when pulse.counters names user_day';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION pulse._create_data_tables(text) IS 'raw.events, raw.dlq and the counters, unless they are there';
+
+CREATE FUNCTION pulse._columns_of(target text) RETURNS text[]
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    RETURN (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a
+             WHERE a.attrelid = to_regclass(target) AND a.attnum > 0 AND NOT a.attisdropped
+               AND a.attgenerated = '' AND a.attidentity = '');
+COMMENT ON FUNCTION pulse._columns_of(text) IS 'the columns pulse writes';
+
+CREATE FUNCTION pulse.create_pipeline(name text, topics text[], target text DEFAULT 'raw.events', settings jsonb DEFAULT '{}')
+    RETURNS void LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    qualified text;
+    topic text;
+BEGIN
+    IF octet_length(name) NOT BETWEEN 1 AND 63 THEN
+        RAISE EXCEPTION 'name of a pipeline must have 1 to 63 bytes' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF EXISTS (SELECT FROM pulse.pipelines p WHERE p.name = create_pipeline.name) THEN
+        RAISE EXCEPTION 'pipeline "%" exists', name USING ERRCODE = 'duplicate_object',
+            HINT = 'Change it with pulse.alter_pipeline, or drop it first.';
+    END IF;
+    IF cardinality(topics) = 0 THEN
+        RAISE EXCEPTION 'a pipeline needs a topic' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH topic IN ARRAY topics LOOP
+        IF topic IS NULL OR (topic !~ '^\^' AND topic !~ '^[a-zA-Z0-9._-]{1,249}$') THEN
+            RAISE EXCEPTION 'bad topic name "%"', topic USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'Letters, digits, dot, underscore and hyphen; a regular expression starts with ^.';
+        END IF;
+    END LOOP;
+    PERFORM pulse._check_settings(settings);
+    PERFORM pulse._create_data_tables(coalesce(settings ->> 'partition_by', 'day'));
+    IF to_regclass(target) IS NULL THEN
+        RAISE EXCEPTION 'table % does not exist', target USING ERRCODE = 'undefined_table',
+            HINT = 'Create it first; only raw.events is made by pulse.';
+    END IF;
+    SELECT format('%I.%I', n.nspname, c.relname) INTO qualified
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(target);
+    INSERT INTO pulse.pipelines (name, topics, target, settings, columns, owner)
+    VALUES (create_pipeline.name, create_pipeline.topics, qualified, create_pipeline.settings,
+            pulse._columns_of(qualified), current_user);
+    IF NOT pulse._check_target(name, qualified) THEN
+        RAISE WARNING '% has no unique index that tells duplicates', qualified
+            USING HINT = 'Records read again, after a seek backwards for example, would be inserted again.';
+    END IF;
+    PERFORM pulse._wake();
+END
+$$;
+COMMENT ON FUNCTION pulse.create_pipeline(text, text[], text, jsonb) IS
+'reads topics (names, or regular expressions with leading ^) into target, from the commit of this transaction on.
+settings: a JSON object of settings without the prefix pulse., plus mapping (column -> JSON pointer) and partition_by
+(day, hour, month, none; for raw.events made by this call). Errors: 42710 exists, 42P01 no such table, 22023 bad setting';
+
+CREATE FUNCTION pulse.alter_pipeline(name text, settings jsonb) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pulse._check_settings(jsonb_strip_nulls(settings));
+    UPDATE pulse.pipelines p
+       SET settings = jsonb_strip_nulls(p.settings || alter_pipeline.settings),
+           columns = coalesce(pulse._columns_of(p.target), p.columns),
+           version = p.version + 1, changed_at = clock_timestamp()
+     WHERE p.name = alter_pipeline.name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
+    END IF;
+    PERFORM pulse._wake();
+END
+$$;
+COMMENT ON FUNCTION pulse.alter_pipeline(text, jsonb) IS
+'lays settings over those of the pipeline (null takes one back) and accepts the columns of the target as they are now; the batch in flight commits, then workers start again. Errors: 42704, 22023';
+
+CREATE FUNCTION pulse.drop_pipeline(name text) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM pulse.pipelines p WHERE p.name = drop_pipeline.name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
+    END IF;
+    INSERT INTO pulse.offset_log (pipeline, topic, partition, old_offset, new_offset, reason)
+    SELECT o.pipeline, o.topic, o.partition, o.next_offset, o.next_offset, 'pipeline dropped'
+      FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
+    DELETE FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
+    PERFORM pulse._wake();
+END
+$$;
+COMMENT ON FUNCTION pulse.drop_pipeline(text) IS
+'forgets the pipeline and its offsets; rows, dead letters and counters stay. Errors: 42704';
+
+CREATE FUNCTION pulse.pause(name text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_pause';
+COMMENT ON FUNCTION pulse.pause(text) IS
+'lets the batch in flight commit and returns when the workers are gone; holds until resume, through restarts. Not undone by ROLLBACK. Errors: 42704, 55000';
+
+CREATE FUNCTION pulse.resume(name text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_resume';
+COMMENT ON FUNCTION pulse.resume(text) IS
+'goes on where the offsets are, after pause, stop or the breaker. Not undone by ROLLBACK. Errors: 42704, 55000';
+
+CREATE FUNCTION pulse.stop(name text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stop';
+COMMENT ON FUNCTION pulse.stop(text) IS
+'rolls the batch in flight back and returns when the workers are gone; its records are read again after resume. Not undone by ROLLBACK. Errors: 42704, 55000';
+
+CREATE FUNCTION pulse._seek(name text, to_position text, partition int, topic text) RETURNS void
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_seek';
+COMMENT ON FUNCTION pulse._seek(text, text, int, text) IS 'the part of pulse.seek that asks the coordinator';
+
+CREATE FUNCTION pulse.seek(name text, to_position text, partition int DEFAULT NULL, topic text DEFAULT NULL,
+                           force boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    target_name text;
+BEGIN
+    IF name IS NULL OR to_position IS NULL THEN
+        RAISE EXCEPTION 'name and to_position must not be NULL' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    SELECT p.target INTO target_name FROM pulse.pipelines p WHERE p.name = seek.name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
+    END IF;
+    IF NOT coalesce(force, false) AND to_position <> 'latest' AND NOT pulse._check_target(name, target_name) THEN
+        RAISE EXCEPTION '% has no unique index: records read again would be inserted again', target_name
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Add a unique index, or pass force => true.';
+    END IF;
+    PERFORM pulse._seek(name, to_position, partition, topic);
+END
+$$;
+COMMENT ON FUNCTION pulse.seek(text, text, int, text, boolean) IS
+'moves the next offset of all partitions, or of one: earliest, latest, an offset, a timestamp, or an interval before now (-1 hour).
+Rows that are there already are dropped as duplicates; records jumped over forwards are noted in pulse.gaps. The pipeline goes on as before.
+Not undone by ROLLBACK. Errors: 42704, 22023 (position not in the log), 08000 (broker), 55000';
+
+CREATE FUNCTION pulse.wait_until_caught_up(name text, timeout interval DEFAULT '1 minute') RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_wait_until_caught_up';
+COMMENT ON FUNCTION pulse.wait_until_caught_up(text, interval) IS
+'true when everything that was in the topics at the call is committed, false when the time is up. Errors: 42704, 55000 when paused or stopped';
+
+CREATE FUNCTION pulse.ingest_horizon() RETURNS timestamptz
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_ingest_horizon';
+COMMENT ON FUNCTION pulse.ingest_horizon() IS
+'every row with ingested_at before it is committed: the safe mark for incremental readers. Take it before the query that reads up to it. Errors: 55000';
+
+CREATE FUNCTION pulse.decode(name text, value bytea, OUT event jsonb, OUT error_class text, OUT error_code text,
+                             OUT error_path text, OUT error_message text)
+    LANGUAGE c STABLE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_decode';
+COMMENT ON FUNCTION pulse.decode(text, bytea) IS
+'what the pipeline makes of a payload: the event, or the reject. Reads and writes nothing. Errors: 42704';
+
+CREATE FUNCTION pulse._error_codes(OUT error_code text, OUT error_class text, OUT meaning text, OUT remedy text)
+    RETURNS SETOF record LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pulse_error_codes';
+COMMENT ON FUNCTION pulse._error_codes() IS 'the rows of pulse.error_codes';

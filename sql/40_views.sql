@@ -1,0 +1,81 @@
+-- What pulse is doing. None of these contacts the broker.
+
+CREATE VIEW pulse.error_codes AS SELECT error_code, error_class, meaning, remedy FROM pulse._error_codes();
+COMMENT ON VIEW pulse.error_codes IS 'the closed list of reasons for a dead letter';
+
+CREATE FUNCTION pulse._stat_workers(
+    OUT pipeline text, OUT worker int, OUT pid int, OUT state text, OUT reason text, OUT hint text,
+    OUT since timestamptz, OUT next_retry_at timestamptz, OUT phase text, OUT started_at timestamptz,
+    OUT last_commit_at timestamptz, OUT batches bigint, OUT records bigint, OUT rows bigint, OUT duplicates bigint,
+    OUT rejects bigint, OUT queue_records bigint, OUT commit_p50_ms double precision,
+    OUT commit_p99_ms double precision, OUT records_per_second double precision)
+    RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stat_workers';
+COMMENT ON FUNCTION pulse._stat_workers() IS 'the rows of pulse.stat_worker';
+
+CREATE FUNCTION pulse._stat_pipelines(OUT pipeline text, OUT state text, OUT reason text, OUT hint text, OUT since timestamptz)
+    RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stat_pipelines';
+COMMENT ON FUNCTION pulse._stat_pipelines() IS 'what the coordinator says of each pipeline';
+
+CREATE FUNCTION pulse._stat_partitions(
+    OUT pipeline text, OUT topic text, OUT partition int, OUT next_offset bigint, OUT low bigint, OUT high bigint,
+    OUT watermarks_at timestamptz, OUT last_kafka_timestamp timestamptz, OUT caught_up_at timestamptz,
+    OUT state text, OUT reason text, OUT worker_pid int)
+    RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stat_partitions';
+COMMENT ON FUNCTION pulse._stat_partitions() IS 'the partitions in shared memory';
+
+CREATE VIEW pulse.stat_worker AS
+SELECT pipeline, worker, pid, state, reason, hint, since, next_retry_at, phase, started_at, last_commit_at, batches,
+       records, rows, duplicates, rejects, queue_records, commit_p50_ms, commit_p99_ms, records_per_second
+  FROM pulse._stat_workers();
+COMMENT ON VIEW pulse.stat_worker IS 'one row per worker: what it is doing, what it did since it started (see started_at), duration of its last 128 batches in ms';
+
+CREATE VIEW pulse.stat_partition AS
+SELECT o.pipeline, o.topic, o.partition, s.worker_pid, o.next_offset, s.low, s.high,
+       CASE WHEN s.high >= 0 THEN greatest(s.high - o.next_offset, 0) END AS lag,
+       CASE WHEN s.high IS NULL THEN NULL
+            WHEN o.next_offset >= s.high THEN 0
+            ELSE extract(epoch FROM clock_timestamp()
+                         - greatest(o.last_kafka_timestamp, s.caught_up_at))::double precision
+       END AS lag_seconds,
+       coalesce(s.state, 'starting') AS state, s.reason, s.watermarks_at, o.last_kafka_timestamp,
+       o.records, o.rows, o.duplicates, o.rejects, o.filtered
+  FROM pulse.offsets o LEFT JOIN pulse._stat_partitions() s USING (pipeline, topic, partition);
+COMMENT ON VIEW pulse.stat_partition IS
+'one row per partition: next offset, watermarks of the broker (as of watermarks_at), lag in records and in seconds (age of the newest committed record while behind)';
+
+CREATE VIEW pulse.stat_pipeline AS
+SELECT p.name AS pipeline, p.topics, p.target,
+       CASE WHEN p.desired_state <> 'running' THEN p.desired_state
+            WHEN c.state IS NULL THEN 'starting'
+            WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.state
+            WHEN w.state IN ('failed', 'retrying') THEN w.state
+            WHEN o.state IS NOT NULL THEN o.state
+            ELSE coalesce(w.state, 'starting') END AS state,
+       CASE WHEN p.desired_state <> 'running' THEN p.reason
+            WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.reason
+            ELSE coalesce(w.reason, o.reason) END AS reason,
+       CASE WHEN p.desired_state <> 'running' THEN p.hint
+            WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.hint
+            ELSE w.hint END AS hint,
+       coalesce(CASE WHEN c.state = 'running' THEN w.since END, c.since, p.changed_at) AS since,
+       w.next_retry_at, coalesce(w.workers, 0) AS workers, coalesce(w.records_per_second, 0) AS records_per_second,
+       o.lag, o.lag_seconds, w.last_commit_at AS last_batch_at, o.records, o.rows, o.duplicates, o.rejects, o.filtered
+  FROM pulse.pipelines p
+  LEFT JOIN pulse._stat_pipelines() c ON c.pipeline = p.name
+  LEFT JOIN LATERAL (
+       SELECT (array_agg(s.state ORDER BY array_position(ARRAY['failed', 'retrying', 'running', 'idle', 'starting', 'stopped'], s.state)))[1] AS state,
+              (array_agg(s.reason ORDER BY array_position(ARRAY['failed', 'retrying', 'running', 'idle', 'starting', 'stopped'], s.state)))[1] AS reason,
+              (array_agg(s.hint ORDER BY array_position(ARRAY['failed', 'retrying', 'running', 'idle', 'starting', 'stopped'], s.state)))[1] AS hint,
+              min(s.since) AS since, min(s.next_retry_at) AS next_retry_at, count(s.pid) AS workers,
+              sum(s.records_per_second) AS records_per_second, max(s.last_commit_at) AS last_commit_at
+         FROM pulse._stat_workers() s WHERE s.pipeline = p.name HAVING count(*) > 0) w ON true
+  LEFT JOIN LATERAL (
+       SELECT sum(t.lag)::bigint AS lag, max(t.lag_seconds) AS lag_seconds, sum(t.records)::bigint AS records,
+              sum(t.rows)::bigint AS rows, sum(t.duplicates)::bigint AS duplicates, sum(t.rejects)::bigint AS rejects,
+              sum(t.filtered)::bigint AS filtered,
+              min(t.state) FILTER (WHERE t.state IN ('offset_lost', 'topic_changed', 'quarantined')) AS state,
+              min(format('partition %s of topic %s: %s', t.partition, t.topic, t.reason))
+                  FILTER (WHERE t.state IN ('offset_lost', 'topic_changed', 'quarantined', 'retrying')) AS reason
+         FROM pulse.stat_partition t WHERE t.pipeline = p.name) o ON true;
+COMMENT ON VIEW pulse.stat_pipeline IS
+'one row per pipeline: state (starting running idle paused retrying stopped failed offset_lost topic_changed quarantined) with reason and hint, rate over the last 10 s, lag in records and seconds';

@@ -1,0 +1,13 @@
+-- Nothing that writes, reads payloads or stops anything is for PUBLIC.
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pulse FROM PUBLIC;
+GRANT USAGE ON SCHEMA pulse TO PUBLIC;
+-- Called by the INSERT of a worker, as the pipeline's owner; useless anywhere else.
+GRANT EXECUTE ON FUNCTION pulse._batch(), pulse._at_record(int) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pulse.ingest_horizon(), pulse._error_codes() TO PUBLIC;
+GRANT SELECT ON pulse.error_codes TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pulse._stat_workers(), pulse._stat_pipelines(), pulse._stat_partitions() TO pg_monitor;
+GRANT SELECT ON pulse.pipelines, pulse.offsets, pulse.offset_log, pulse.gaps, pulse.batch_log, pulse.stat_worker,
+    pulse.stat_partition, pulse.stat_pipeline TO pg_monitor;
+
+SELECT pulse._wake();

@@ -1,0 +1,309 @@
+// SQL functions that ask the coordinator for something and wait for it (pause, resume, stop, seek,
+// wait_until_caught_up), and the checks behind create_pipeline and alter_pipeline.
+// Regime: PG, through the doors of PULSE_SQL_FUNCTION.
+#include "kafka/config.hpp"
+#include "pg/guc.hpp"
+#include "pg/shmem.hpp"
+#include "store/pipelines.hpp"
+#include "store/target.hpp"
+#include "pg/prelude.hpp"
+
+namespace pulse::sqlapi {
+
+namespace {
+
+// The coordinator may be starting; without one nobody would ever answer.
+void
+RequireCoordinator()
+{
+    pg::RequireSharedMemory();
+    TimestampTz deadline = GetCurrentTimestamp() + 10 * 1000000LL;
+    while (pg::shared->processes[0].pid == 0) {
+        const char *reason = pg::guc_brokers[0] == '\0' ? "pulse.brokers is not set"
+                                                        : "no process of pulse runs in this database";
+        bool is_elsewhere = strcmp(pg::guc_database, get_database_name(MyDatabaseId)) != 0;
+        if (pg::guc_brokers[0] == '\0' || is_elsewhere || GetCurrentTimestamp() > deadline)
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("pulse is idle: %s", reason),
+                            errhint("Set pulse.brokers, and pulse.database to this database.")));
+        pg::WakeLauncher();
+        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+struct Request {
+    pg::CommandKind kind;
+    const char *pipeline;
+    const char *topic;    // null = all
+    int32 partition;      // -1 = all
+    const char *argument; // null = none
+};
+
+int
+PostCommand(const Request &request)
+{
+    pg::Command *free_command = nullptr;
+    pg::LockShared();
+    for (pg::Command &command : pg::shared->commands)
+        if (command.status == pg::CommandStatus::kFree && free_command == nullptr)
+            free_command = &command;
+    if (free_command != nullptr) {
+        memset(static_cast<void *>(free_command), 0, sizeof(*free_command));
+        free_command->id = ++pg::shared->last_command_id;
+        free_command->kind = request.kind;
+        free_command->caller_pid = MyProcPid;
+        pg::CopyText(free_command->pipeline, pg::kNameBytes, request.pipeline);
+        pg::CopyText(free_command->topic, pg::kTopicBytes, request.topic == nullptr ? "" : request.topic);
+        free_command->partition = request.partition;
+        pg::CopyText(free_command->argument, sizeof(free_command->argument),
+                     request.argument == nullptr ? "" : request.argument);
+        pg::CopyText(free_command->caller, pg::kNameBytes, GetUserNameFromId(GetUserId(), false));
+        free_command->status = pg::CommandStatus::kPending;
+    }
+    pg::UnlockShared();
+    if (free_command == nullptr)
+        ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+                        errmsg("too many pulse commands are waiting"), errhint("Try again.")));
+    return static_cast<int>(free_command - pg::shared->commands);
+}
+
+// PG regime; an interrupt or timeout raises, and the caller then abandons the command.
+void
+AwaitCommand(int index)
+{
+    pg::Command *command = &pg::shared->commands[index];
+    while (command->status != pg::CommandStatus::kDone) {
+        if (pg::shared->processes[0].pid == 0)
+            RequireCoordinator();
+        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+// Regime: door.
+void
+Ask(const Request &request)
+{
+    int index = pg::CallPg([&] {
+        RequireCoordinator();
+        int posted = PostCommand(request);
+        pg::WakeCoordinator();
+        return posted;
+    });
+    pg::Command *command = &pg::shared->commands[index];
+    try {
+        pg::CallPg([&] { AwaitCommand(index); });
+    } catch (...) {
+        command->is_abandoned = true; // the coordinator frees it
+        throw;
+    }
+    pg::Error answer;
+    answer.sqlstate = command->sqlstate;
+    answer.message = command->message;
+    answer.hint = command->hint;
+    command->status = pg::CommandStatus::kFree;
+    if (answer.sqlstate != "00000")
+        throw answer;
+}
+
+void
+AskFromSql(const Request &request)
+{
+    pg::CallCpp([&] { Ask(request); });
+}
+
+// Partition slots of the pipeline: are all behind none of their high watermarks?
+bool
+IsCaughtUp(const char *pipeline, bool *has_partitions)
+{
+    bool is_caught_up = true;
+    *has_partitions = false;
+    pg::LockSharedForRead();
+    for (const pg::PartitionSlot &slot : pg::shared->partitions) {
+        if (!slot.is_used || strcmp(slot.pipeline, pipeline) != 0)
+            continue;
+        *has_partitions = true;
+        if (slot.high < 0 || slot.next_offset < slot.high)
+            is_caught_up = false;
+    }
+    pg::UnlockShared();
+    return is_caught_up && *has_partitions;
+}
+
+bool
+IsHalted(const char *pipeline, pg::State *state)
+{
+    bool is_halted = false;
+    pg::LockSharedForRead();
+    pg::PipelineSlot *slot = pg::FindPipeline(pipeline, false);
+    if (slot != nullptr) {
+        *state = slot->state;
+        is_halted = slot->state == pg::State::kPaused || slot->state == pg::State::kStopped;
+    }
+    pg::UnlockShared();
+    return is_halted;
+}
+
+} // namespace
+
+} // namespace pulse::sqlapi
+
+using namespace pulse;
+
+PULSE_SQL_FUNCTION(pulse_pause)
+{
+    sqlapi::AskFromSql({pg::CommandKind::kPause, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
+    PG_RETURN_VOID();
+}
+
+PULSE_SQL_FUNCTION(pulse_resume)
+{
+    sqlapi::AskFromSql({pg::CommandKind::kResume, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
+    PG_RETURN_VOID();
+}
+
+PULSE_SQL_FUNCTION(pulse_stop)
+{
+    sqlapi::AskFromSql({pg::CommandKind::kStop, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
+    PG_RETURN_VOID();
+}
+
+PULSE_SQL_FUNCTION(pulse_seek)
+{
+    const char *position = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    ingest::Position parsed = store::ParsePosition(position); // raises before anything stops
+    char canonical[64];
+    if (parsed.kind == ingest::Position::Kind::kTime) {
+        // Absolute, so that "-1 hour" means one hour before the call.
+        TimestampTz at = (parsed.value - 946684800000) * 1000;
+        strlcpy(canonical, timestamptz_to_str(at), sizeof(canonical));
+        position = canonical;
+    }
+    if (strlen(position) >= sizeof(pg::Command::argument))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("position is too long")));
+    sqlapi::AskFromSql({pg::CommandKind::kSeek, text_to_cstring(PG_GETARG_TEXT_PP(0)),
+                        PG_ARGISNULL(3) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(3)),
+                        PG_ARGISNULL(2) ? -1 : PG_GETARG_INT32(2), position});
+    PG_RETURN_VOID();
+}
+
+// True when everything that was in the topics at the call is committed; false when time ran out.
+PULSE_SQL_FUNCTION(pulse_wait_until_caught_up)
+{
+    const char *pipeline = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    TimestampTz deadline = DatumGetTimestampTz(
+        DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
+    bool has_marks = false;
+    for (;;) {
+        pg::RequireSharedMemory();
+        pg::State state = pg::State::kStarting;
+        if (sqlapi::IsHalted(pipeline, &state))
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("pipeline \"%s\" is %s", pipeline, pg::StateName(state)),
+                            errhint("Call pulse.resume(%s) first; pulse.stat_pipeline has the reason.",
+                                    quote_literal_cstr(pipeline))));
+        if (!has_marks) {
+            // Fresh high watermarks: what "caught up" means is fixed at the call.
+            bool refreshed = pg::CallCpp([&] {
+                try {
+                    sqlapi::Ask({pg::CommandKind::kWatermarks, pipeline, nullptr, -1, nullptr});
+                    return true;
+                } catch (const pg::Error &error) {
+                    if (!error.sqlstate.starts_with("08"))
+                        throw;
+                    return false; // the broker is away: until the deadline it may come back
+                }
+            });
+            bool has_partitions = false;
+            (void)sqlapi::IsCaughtUp(pipeline, &has_partitions);
+            has_marks = refreshed && has_partitions;
+        }
+        bool has_partitions = false;
+        if (has_marks && sqlapi::IsCaughtUp(pipeline, &has_partitions))
+            PG_RETURN_BOOL(true);
+        if (GetCurrentTimestamp() >= deadline)
+            PG_RETURN_BOOL(false);
+        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+// Checks one setting of a pipeline as postgresql.conf would; raises 22023.
+PULSE_SQL_FUNCTION(pulse_check_setting)
+{
+    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    const char *value = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    if (!pg::IsPipelineSetting(name))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("\"%s\" is no setting of a pipeline", name),
+                        errhint("See the settings table of the README; names come without the prefix pulse.")));
+    pg::CheckSetting(name, value);
+    if (strcmp(name, "start_position") == 0)
+        (void)store::ParsePosition(value);
+    if (strcmp(name, "kafka_options") == 0)
+        pg::CallCpp([&] {
+            auto options = kafka::ParseProperties(value, ',');
+            Status status = options.ok() ? kafka::CheckOptions(options.value()) : Status::Error(options.message());
+            if (!status.ok()) {
+                pg::Error error;
+                error.sqlstate = "22023";
+                error.message = status.message();
+                throw error;
+            }
+        });
+    PG_RETURN_VOID();
+}
+
+// Loads the target as a worker would, so that create_pipeline fails where a worker would; true when
+// duplicates can be told.
+PULSE_SQL_FUNCTION(pulse_check_target)
+{
+    static store::Target target;
+    static store::PipelineDefinition definition;
+    memset(static_cast<void *>(&definition), 0, sizeof(definition));
+    pg::CopyText(definition.name, sizeof(definition.name), text_to_cstring(PG_GETARG_TEXT_PP(0)));
+    pg::CopyText(definition.target, sizeof(definition.target), text_to_cstring(PG_GETARG_TEXT_PP(1)));
+    strlcpy(definition.partition_unit, "day", sizeof(definition.partition_unit));
+    store::LoadTarget(definition, store::Scope::kCall, &target);
+    PG_RETURN_BOOL(target.conflict_columns[0] != '\0');
+}
+
+namespace {
+
+bool is_wake_pending = false;
+
+void
+WakeAtCommit(XactEvent event, void *)
+{
+    if (event == XACT_EVENT_COMMIT && is_wake_pending) {
+        pg::LockShared();
+        pg::shared->probe_requested++;
+        pg::UnlockShared();
+        pg::WakeCoordinator();
+        pg::WakeLauncher();
+    }
+    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+        is_wake_pending = false;
+}
+
+} // namespace
+
+// Tells launcher and coordinator, when this transaction commits, to look at the tables now. Called by
+// the extension script and by the functions that change pulse.pipelines.
+PULSE_SQL_FUNCTION(pulse_wake)
+{
+    static bool is_registered = false;
+    if (pg::shared == nullptr) {
+        ereport(WARNING, (errmsg("pulse is not in shared_preload_libraries: no pipeline will run"),
+                          errhint("Add it there and restart the server.")));
+        PG_RETURN_VOID();
+    }
+    if (!is_registered)
+        RegisterXactCallback(WakeAtCommit, nullptr);
+    is_registered = true;
+    is_wake_pending = true;
+    PG_RETURN_VOID();
+}

@@ -1,0 +1,196 @@
+// pulse.decode(): the decoder from SQL, with a pipeline's own columns and limits. Regime: PG and doors.
+#include <chrono>
+#include <memory>
+
+#include "decode/decoder.hpp"
+#include "pg/guc.hpp"
+#include "store/target.hpp"
+#include "worker/config.hpp"
+#include "pg/prelude.hpp"
+
+namespace pulse::sqlapi {
+
+namespace {
+
+// What the C++ side hands back: bytes that live in palloc'd memory of the caller's context.
+struct DecodeOutcome {
+    bool is_event;
+    const char *event_json;
+    const char *error_class;
+    const char *error_code;
+    const char *path; // null = none
+    const char *message;
+};
+
+void
+AppendText(std::string *json, std::string_view text)
+{
+    static const char hex[] = "0123456789abcdef";
+    *json += '"';
+    for (char character : text) {
+        unsigned char byte = static_cast<unsigned char>(character);
+        if (byte == '"' || byte == '\\') {
+            *json += '\\';
+            *json += character;
+        } else if (byte < 0x20) {
+            *json += "\\u00";
+            *json += hex[byte >> 4];
+            *json += hex[byte & 15];
+        } else {
+            *json += character;
+        }
+    }
+    *json += '"';
+}
+
+// A timestamp cell as PostgreSQL prints it in JSON.
+void
+AppendTime(std::string *json, int64_t unix_us, bool is_date)
+{
+    const char *text = pg::CallPg([&]() -> const char * {
+        if (is_date)
+            return DatumGetCString(DirectFunctionCall1(date_out, DateADTGetDatum(static_cast<DateADT>(unix_us - 10957))));
+        return DatumGetCString(DirectFunctionCall1(
+            timestamptz_out, TimestampTzGetDatum(unix_us - 946684800000000LL)));
+    });
+    AppendText(json, text);
+}
+
+std::string
+ToJson(const decode::Mapping &mapping, const Cell *cells)
+{
+    std::string json = "{";
+    for (size_t i = 0; i < mapping.columns.size(); i++) {
+        const Cell &cell = cells[i];
+        if (cell.kind == CellKind::kMissing)
+            continue;
+        if (json.size() > 1)
+            json += ", ";
+        AppendText(&json, mapping.columns[i].name);
+        json += ": ";
+        decode::ColumnType type = mapping.columns[i].type;
+        switch (cell.kind) {
+        case CellKind::kMissing:
+        case CellKind::kNull:
+            json += "null";
+            break;
+        case CellKind::kText:
+            if (type == decode::ColumnType::kNumeric)
+                json += cell.view();
+            else
+                AppendText(&json, cell.view());
+            break;
+        case CellKind::kInteger:
+            json += std::to_string(cell.integer);
+            break;
+        case CellKind::kReal: {
+            char number[32];
+            snprintf(number, sizeof(number), "%.17g", cell.real);
+            json += number;
+            break;
+        }
+        case CellKind::kBool:
+            json += cell.integer != 0 ? "true" : "false";
+            break;
+        case CellKind::kTimestamp:
+            AppendTime(&json, cell.integer, false);
+            break;
+        case CellKind::kDate:
+            AppendTime(&json, cell.integer, true);
+            break;
+        case CellKind::kJson:
+            json += cell.view();
+            break;
+        }
+    }
+    return json + "}";
+}
+
+const char *
+CopyOut(std::string_view text)
+{
+    return pg::CallPg([&]() -> const char * { return pnstrdup(text.data(), text.size()); });
+}
+
+DecodeOutcome
+Decode(const store::Target &target, std::string_view value)
+{
+    std::shared_ptr<const decode::Mapping> mapping = worker::MappingOf(target);
+    decode::Decoder decoder(mapping);
+    Arena arena;
+    Cell *cells = arena.AllocateArray<Cell>(mapping->columns.size());
+    decode::Reject reject;
+    int64_t now_us = std::chrono::duration_cast<std::chrono::microseconds>(
+                         std::chrono::system_clock::now().time_since_epoch())
+                         .count();
+    if (decoder.Decode(value, now_us, arena, cells, &reject))
+        return {true, CopyOut(ToJson(*mapping, cells)), nullptr, nullptr, nullptr, nullptr};
+    const decode::RejectInfo &info = decode::InfoOf(reject.code);
+    return {false, nullptr, CopyOut(info.error_class), CopyOut(info.name),
+            reject.path.data() == nullptr ? nullptr : CopyOut(reject.path), CopyOut(reject.message)};
+}
+
+} // namespace
+
+} // namespace pulse::sqlapi
+
+using namespace pulse;
+
+// decode(name, bytea) -> event, error_class, error_code, error_path, error_message
+PULSE_SQL_FUNCTION(pulse_decode)
+{
+    static store::Target target; // large; one backend decodes one value at a time
+    store::PipelineDefinition definition;
+    TupleDesc descriptor = nullptr;
+    if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    if (PG_ARGISNULL(0))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name of the pipeline must not be NULL")));
+    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    int level = NewGUCNestLevel(); // the pipeline's settings are for this call only
+    if (!store::LoadPipeline(name, store::Scope::kCall, &definition))
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name)));
+    store::LoadTarget(definition, store::Scope::kCall, &target);
+    bytea *value = PG_ARGISNULL(1) ? nullptr : PG_GETARG_BYTEA_PP(1);
+    sqlapi::DecodeOutcome outcome = pg::CallCpp([&] {
+        std::string_view bytes;
+        if (value != nullptr)
+            bytes = {VARDATA_ANY(value), static_cast<size_t>(VARSIZE_ANY_EXHDR(value))};
+        return sqlapi::Decode(target, bytes);
+    });
+    AtEOXact_GUC(true, level);
+
+    Datum values[5] = {};
+    bool nulls[5] = {true, true, true, true, true};
+    auto set = [&](int column, const char *value_text) {
+        nulls[column] = value_text == nullptr;
+        if (value_text != nullptr)
+            values[column] = CStringGetTextDatum(value_text);
+    };
+    set(1, outcome.error_class);
+    set(2, outcome.error_code);
+    set(3, outcome.path);
+    set(4, outcome.message);
+    nulls[0] = !outcome.is_event;
+    if (outcome.is_event)
+        values[0] = DirectFunctionCall1(jsonb_in, CStringGetDatum(outcome.event_json));
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls)));
+}
+
+// error_codes(): the closed list, one row each.
+PULSE_SQL_FUNCTION(pulse_error_codes)
+{
+    InitMaterializedSRF(fcinfo, 0);
+    ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    int count = 0;
+    const decode::RejectInfo *infos = decode::AllRejects(&count);
+    for (int i = 0; i < count; i++) {
+        Datum values[4] = {CStringGetTextDatum(infos[i].name.data()),
+                           CStringGetTextDatum(infos[i].error_class.data()),
+                           CStringGetTextDatum(infos[i].meaning.data()),
+                           CStringGetTextDatum(infos[i].remedy.data())};
+        bool nulls[4] = {};
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    return static_cast<Datum>(0);
+}
