@@ -79,8 +79,6 @@ stats: ## Show what the pipelines of `make up` are doing, every second
 psql: ## Open psql on the database of `make up` (SQL='SELECT …' runs just that)
 logs: ## Follow the server's and the broker's logs
 down: ## Stop what `make up` or `make demo` started, and throw its data away
-	@$(if $(wildcard build/venv),$(HARNESS) down,echo 'nothing is up')
-
 test: ## Everything: lint unit installcheck isolation tap e2e
 unit: ## GoogleTest: decoder, batches, policy, without a server
 installcheck: ## pg_regress in its own temporary server
@@ -91,7 +89,7 @@ lint: ## Layering, symbols, conventions (test/lint)
 verify: ## lint + unit + installcheck: the quick check before a commit
 soak: ## The end-to-end tests with their long counts
 bench: ## Rates and latencies, as ratios to COPY (test/bench)
-$(filter-out down,$(ENVIRONMENT)):
+$(ENVIRONMENT):
 	@$(HARNESS) $@
 
 format: ## Format the C++ sources (clang-format 14)

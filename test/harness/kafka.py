@@ -277,7 +277,7 @@ class Broker:
     # --- records
 
     def producer(self, **settings):
-        config = {"bootstrap.servers": self.address, "log_level": 0, "linger.ms": 5,
+        config = {"bootstrap.servers": self.address, "log_level": 2, "linger.ms": 5,
                   "queue.buffering.max.messages": 1000000, "acks": "all"}
         config.update({key.replace("_", "."): value for key, value in settings.items()})
         return Producer(config)
