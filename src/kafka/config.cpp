@@ -73,9 +73,13 @@ constexpr std::string_view kOwned[] = {
 
 // pulse's choice where the user has none.
 constexpr Setting kDefaults[] = {
-    {"reconnect.backoff.ms", "100", kBoth},      {"reconnect.backoff.max.ms", "10000", kBoth},
-    {"fetch.min.bytes", "1", kConsumerOnly}, // a fetch returns as soon as there is anything
-    {"fetch.wait.max.ms", "500", kConsumerOnly}, {"fetch.error.backoff.ms", "250", kConsumerOnly},
+    {"reconnect.backoff.ms", "100", kBoth},
+    {"reconnect.backoff.max.ms", "10000", kBoth},
+    // A fetch returns as soon as there is anything.
+    {"fetch.min.bytes", "1", kConsumerOnly},
+    // Only one fetch per broker is under way: what isn't in it, a new assignment say, waits for it.
+    {"fetch.wait.max.ms", "100", kConsumerOnly},
+    {"fetch.error.backoff.ms", "250", kConsumerOnly},
     {"linger.ms", "5", kProducerOnly},
 };
 

@@ -10,7 +10,7 @@ namespace {
 #define PULSE_BUCKET_UPSERT(table)                                                                 \
     "INSERT INTO live." table " AS c (bucket, event_type, pipeline, slot, count)"                  \
     " SELECT u.bucket, u.event_type, $4, $5, u.count"                                              \
-    " FROM pg_catalog.unnest($1, $2, $3) AS u(bucket, event_type, count)"                          \
+    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u(bucket, event_type, count)"                          \
     " ON CONFLICT (bucket, event_type, pipeline, slot) DO UPDATE SET count = c.count + EXCLUDED.count"
 
 pg::Statement upserts[] = {
@@ -22,7 +22,8 @@ pg::Statement upserts[] = {
      {TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, INT4OID}, nullptr},
     {"INSERT INTO live._user_day AS c (day, user_id, event_type, pipeline, slot, count)"
      " SELECT (u.bucket AT TIME ZONE 'UTC')::date, u.user_id, u.event_type, $4, $5, u.count"
-     " FROM pg_catalog.unnest($1, $2, $3, $6) AS u(bucket, event_type, count, user_id)"
+     " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
+     " pg_catalog.unnest($6)) AS u(bucket, event_type, count, user_id)"
      " ON CONFLICT (day, user_id, event_type, pipeline, slot) DO UPDATE SET count = c.count + EXCLUDED.count",
      6, {TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, INT4OID, TEXTARRAYOID}, nullptr},
 };

@@ -16,6 +16,24 @@ constexpr int64_t kSecond = 1000000; // TimestampTz
 constexpr int64_t kProbeEvery = 10 * kSecond;
 constexpr int kMaxRestartDelaySeconds = 60;
 
+// A heap scan, as the autovacuum launcher does it: without a database no index of a catalog can be opened
+// before the relcache's init file exists.
+bool
+DatabaseExists(const char *name)
+{
+    bool found = false;
+    Relation relation = table_open(DatabaseRelationId, AccessShareLock);
+    TableScanDesc scan = table_beginscan_catalog(relation, 0, nullptr);
+    HeapTuple tuple;
+    while (!found && HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection))) {
+        Form_pg_database database = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
+        found = database->datallowconn && strcmp(NameStr(database->datname), name) == 0;
+    }
+    table_endscan(scan);
+    table_close(relation, AccessShareLock);
+    return found;
+}
+
 class Launcher {
   public:
     void
@@ -38,7 +56,7 @@ class Launcher {
         bool has_database = false;
         if (has_brokers)
             pg::InTransaction([&] {
-                has_database = pg::CallPg([] { return OidIsValid(get_database_oid(pg::guc_database, true)); });
+                has_database = pg::CallPg([] { return DatabaseExists(pg::guc_database); });
             });
         pg::CallPg([&] { Decide(has_brokers && has_database); });
     }

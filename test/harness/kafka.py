@@ -130,8 +130,6 @@ class Broker:
         self._admin = None
         self._producer = None
         self.process = Process.load(self._pid)
-        if self._ports.exists():
-            self.port, self.controller_port = map(int, self._ports.read_text().split())
 
     # --- life
 
@@ -144,10 +142,9 @@ class Broker:
         shutil.copytree(self.distribution.directory / "formatted", self.data)
         for path in [self.data, *self.data.rglob("*")]:
             place.give_to_server(path)
-        self.port, self.controller_port = place.free_port(), place.free_port()
-        self._ports.write_text(f"{self.port} {self.controller_port}\n")
-        settings = SETTINGS.format(port=self.port, controller_port=self.controller_port,
-                                   data=self.data)
+        port, controller_port = place.free_port(), place.free_port()
+        self._ports.write_text(f"{port}\n")
+        settings = SETTINGS.format(port=port, controller_port=controller_port, data=self.data)
         for name, value in self.settings.items():
             settings += f"{name.replace('_', '.')}={value}\n"
         (self.directory / "server.properties").write_text(settings)
@@ -213,6 +210,10 @@ class Broker:
             self._popen.poll()
 
     # --- topics
+
+    @property
+    def port(self):
+        return int(self._ports.read_text())
 
     @property
     def address(self):

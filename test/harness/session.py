@@ -9,7 +9,7 @@ import time
 from . import events, place
 from .kafka import Broker
 from .place import Failed, wait_until
-from .postgres import Cluster, Installation
+from .postgres import Cluster, Installation, locked
 
 TOPIC = "events"
 PARTITIONS = 3
@@ -26,6 +26,10 @@ class Session:
     def up(self):
         """Starts what is not running. A server that is gets the new build and keeps its data."""
         self.cluster.installation.prepare()
+        with locked("session"):
+            return self._up()
+
+    def _up(self):
         if not self.broker.running():
             print("== Broker", flush=True)
             if not self.broker.data.exists():
@@ -51,6 +55,10 @@ class Session:
         return self
 
     def down(self):
+        with locked("session"):
+            self._down()
+
+    def _down(self):
         self.cluster.stop("immediate")
         self.broker.stop(timeout=10)
         self.cluster.destroy()
@@ -100,6 +108,10 @@ class Session:
         ends = self.broker.end_offsets(TOPIC)
         return sum(end - stored.get(partition, 0) for partition, end in ends.items())
 
+    def state(self):
+        return self.cluster.query(
+            "SELECT state, reason FROM pulse.stat_pipeline WHERE pipeline = 'events'")[0]
+
     def wait_for_table(self):
         wait_until(lambda: self.cluster.value("SELECT to_regclass('raw.events') IS NOT NULL"),
                    "the pipeline events -> raw.events to be created", 30)
@@ -137,9 +149,10 @@ def demo(count):
         lag, now = session.behind(), time.monotonic()
         if now - shown >= 2:
             rows, letters = session.counts()
+            state, reason = session.state()
             print(f"   {now - first:5.0f} s   {rows:>10,} rows   {letters:>6,} dead letters   "
-                  f"{lag:>9,} behind   {(rows - previous) / (now - shown):>8,.0f} rows/s",
-                  flush=True)
+                  f"{lag:>9,} behind   {(rows - previous) / (now - shown):>8,.0f} rows/s   "
+                  f"{state}{': ' + reason if reason else ''}", flush=True)
             previous, shown = rows, now
         if now - first > 120 + count / 2000:
             raise Failed(f"not caught up after {now - first:.0f} s\n"
