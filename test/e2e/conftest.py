@@ -9,6 +9,7 @@ from harness import place
 from harness.kafka import Broker
 from harness.pipeline import Pulse
 from harness.postgres import Cluster, Installation
+from harness.session import remove_abandoned
 
 CRASH = re.compile(r"was terminated by signal (\d+)|PANIC:|TRAP:")
 
@@ -40,6 +41,7 @@ def how_many(request):
 
 @pytest.fixture(scope="session")
 def installation():
+    remove_abandoned()
     return Installation(testing=True).prepare()
 
 

@@ -103,7 +103,7 @@ def send(brokers, topic, events, rate=None):
         if error is not None:
             undelivered.append(str(error))
 
-    producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True, "log_level": 3,
+    producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True, "log_level": 2,
                          "linger.ms": 20 if rate is None else 1, "compression.type": "lz4",
                          "batch.num.messages": 10000, "batch.size": 1_000_000,
                          "queue.buffering.max.messages": 200_000})

@@ -117,6 +117,14 @@ class Session:
                    "the pipeline events -> raw.events to be created", 30)
 
 
+def remove_abandoned():
+    """Removes what runs left whose process was killed before it could clean up."""
+    for directory in [*place.private().glob("e2e-*"), place.private() / "tap-broker"]:
+        if Cluster(directory, None).running() or Broker(directory).running():
+            continue
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def produce():
     """`make produce`: numbers come from the environment, as make passes its variables."""
     session = Session().require()
