@@ -53,6 +53,9 @@ constexpr Setting kFixed[] = {
     {"acks", "all", kProducerOnly},
     {"delivery.report.only.error", "false", kProducerOnly},
     {"message.max.bytes", "8388608", kProducerOnly},
+    {"queue.buffering.max.messages", "10000", kProducerOnly},
+    {"queue.buffering.max.kbytes", "32768", kProducerOnly},
+    {"partitioner", "murmur2_random", kProducerOnly}, // the same partition as Java's for a key
 };
 
 // Fixed as well, with values from Config or only ever unset.
@@ -81,6 +84,7 @@ constexpr Setting kDefaults[] = {
     {"fetch.wait.max.ms", "100", kConsumerOnly},
     {"fetch.error.backoff.ms", "250", kConsumerOnly},
     {"linger.ms", "5", kProducerOnly},
+    {"message.timeout.ms", "60000", kProducerOnly},
 };
 
 struct Allowed {

@@ -24,24 +24,26 @@ struct Message {
     enum class Kind {
         kRecord,
         kEndOfPartition, // offset = the position reached, behind control records too
-        kPartitionError, // topic/partition set; offset where known, else -1
-        kClientError,    // broker down, authentication, ...; topic may be empty
-        kLog,            // librdkafka's log line; severity is syslog's
+        // topic/partition set; offset where known, else -1. One about a missing topic or partition
+        // is repeated every second or not at all: compare with the metadata.
+        kPartitionError,
+        kClientError, // broker down, authentication, ...; topic may be empty
+        kLog,         // librdkafka's log line; severity is syslog's
     };
     Kind kind = Kind::kRecord;
     std::string_view topic;
     int32_t partition = -1;
     int64_t offset = -1;
-    int64_t timestamp_ms = -1;      // -1 = not available
+    int64_t timestamp_ms = -1; // -1 = not available
     bool is_log_append_time = false;
-    std::string_view key;           // null data() = null
-    std::string_view value;         // null data() = tombstone
-    std::vector<Header> headers;    // reused between calls
-    int error_code = 0;             // rd_kafka_resp_err_t
-    std::string error_name;         // "_ALL_BROKERS_DOWN", ...
+    std::string_view key;        // null data() = null
+    std::string_view value;      // null data() = tombstone
+    std::vector<Header> headers; // reused between calls
+    int error_code = 0;          // rd_kafka_resp_err_t
+    std::string error_name;      // "_ALL_BROKERS_DOWN", ...
     std::string error_text;
     bool is_fatal = false;
-    bool is_out_of_range = false;   // kPartitionError: the offset is not in the log (auto.offset.reset=error)
+    bool is_out_of_range = false; // kPartitionError: the offset is not in the log
     int severity = 6;
 };
 
@@ -67,27 +69,33 @@ class Consumer {
     Consumer &operator=(const Consumer &) = delete;
 
     // Replaces the whole assignment; each partition starts at its absolute next_offset and whatever
-    // was prefetched before is dropped.
+    // was prefetched before is dropped. A kPartitionError of the old assignment may still come:
+    // judge by its offset, and assign again when in doubt. Waits for librdkafka's main thread, not
+    // for a broker: typically under 1 ms.
     Status Assign(const std::vector<PartitionOffset> &partitions);
 
-    // The next message, error or log line; false when there is none within timeout_ms (0 = don't wait).
+    // The next message, error or log line; false when there is none within timeout_ms, 0 = at once.
     bool Poll(int timeout_ms, Message *message);
 
-    // Readable when something arrived in an empty queue (edge): drain Poll(0) until dry before waiting.
+    // Readable when something arrived in an empty queue (edge): drain Poll(0) until dry before
+    // waiting. Wait, ClearWakeup(), drain, in this order, or an arrival is slept through.
     int wakeup_fd() const;
     // Reads the counter of wakeup_fd() back to zero.
     void ClearWakeup();
 
-    // Commits to the broker's group for lag tools; result ignored but for debugging. Non-blocking.
+    // Commits to the broker's group for lag tools; result ignored but for debugging. Non-blocking;
+    // what is asked for while a commit is under way goes out with a later Poll() or
+    // MirrorOffsets().
     void MirrorOffsets(const std::vector<PartitionOffset> &offsets);
 
-    // From the last fetch response; no broker contact.
+    // From the last fetch response; no broker contact. high is the high watermark.
     Watermarks CachedWatermarks(const std::string &topic, int32_t partition) const;
 
     // The rest asks the broker and blocks up to timeout_ms: only from a thread that may wait.
     // topics empty = all topics of the cluster.
     Result<std::vector<TopicMetadata>> FetchMetadata(const std::vector<std::string> &topics,
                                                      int timeout_ms);
+    // high is the last stable offset: before an open transaction's records.
     Result<Watermarks> QueryWatermarks(const std::string &topic, int32_t partition, int timeout_ms);
     // next_offset of each element is a timestamp in ms on input; the offset of the first record at
     // or after it on output, or the end of the log when there is none.

@@ -20,6 +20,7 @@ constexpr int16_t kProduceRequest = 0;
 constexpr int16_t kFetchRequest = 1;
 constexpr int16_t kMetadataRequest = 3;
 constexpr int16_t kOffsetCommitRequest = 8;
+constexpr int16_t kInitProducerIdRequest = 22;
 
 class Deadline {
   public:
