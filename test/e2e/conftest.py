@@ -9,7 +9,7 @@ from harness import place
 from harness.kafka import Broker
 from harness.pipeline import Pulse
 from harness.postgres import Cluster, Installation
-from harness.session import remove_abandoned
+from harness.session import end_to_end_run
 
 CRASH = re.compile(r"was terminated by signal (\d+)|PANIC:|TRAP:")
 
@@ -39,9 +39,14 @@ def how_many(request):
     return lambda quick, soak: soak if request.config.getoption("--soak") else quick
 
 
+@pytest.fixture(scope="session", autouse=True)
+def this_run():
+    with end_to_end_run():
+        yield
+
+
 @pytest.fixture(scope="session")
 def installation():
-    remove_abandoned()
     return Installation(testing=True).prepare()
 
 
@@ -128,10 +133,13 @@ def make_pulse(request, make_cluster):
 
 
 @pytest.fixture
-def pulse(make_pulse, broker, topic):
+def pulse(request, make_pulse, broker, topic):
     """The usual one: the session's broker, a topic and a server of the test's own, and the pipeline
     events -> raw.events between them, running."""
-    return make_pulse(broker, topic)
+    pulse = make_pulse(broker, topic)
+    if wants_extension(request):
+        pulse.worker_pid()  # once it is seen it misses no reload
+    return pulse
 
 
 def server_settings(request):

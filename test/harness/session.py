@@ -1,10 +1,12 @@
 """What `make up`, `produce`, `stats`, `psql`, `logs` and `down` do: one server and one broker that
 stay between commands."""
 
+import fcntl
 import os
 import shutil
 import sys
 import time
+from contextlib import contextmanager
 
 from . import events, place
 from .kafka import Broker
@@ -117,12 +119,25 @@ class Session:
                    "the pipeline events -> raw.events to be created", 30)
 
 
-def remove_abandoned():
-    """Removes what runs left whose process was killed before it could clean up."""
-    for directory in [*place.private().glob("e2e-*"), place.private() / "tap-broker"]:
-        if Cluster(directory, None).running() or Broker(directory).running():
-            continue
-        shutil.rmtree(directory, ignore_errors=True)
+@contextmanager
+def end_to_end_run():
+    """While a run lasts nobody else takes its servers for left-overs. A run that is alone first
+    removes what earlier ones left whose process was killed before it could clean up."""
+    place.BUILD.mkdir(exist_ok=True)
+    with open(place.BUILD / ".e2e.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        else:
+            for directory in place.private().glob("e2e-*"):
+                cluster = Cluster(directory, Installation(testing=True))
+                if cluster.data.exists():
+                    cluster.destroy()
+                else:
+                    Broker(directory).destroy()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
 
 
 def produce():
