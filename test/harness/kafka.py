@@ -7,10 +7,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from confluent_kafka import (Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer,
-                             TopicPartition)
+from confluent_kafka import (Consumer, ConsumerGroupTopicPartitions, IsolationLevel,
+                             KafkaException, Producer, TopicPartition)
 from confluent_kafka.admin import (AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource,
-                                   NewPartitions, NewTopic)
+                                   NewPartitions, NewTopic, OffsetSpec)
 
 from . import place
 from .place import Process, wait_until
@@ -254,20 +254,18 @@ class Broker:
         found = self.admin.list_topics(topic, timeout=10).topics[topic]
         return 0 if found.error else len(found.partitions)
 
-    def _watermarks(self, topic):
-        consumer = self.consumer()
-        try:
-            return {partition: consumer.get_watermark_offsets(TopicPartition(topic, partition),
-                                                              timeout=10)
-                    for partition in range(self.partitions(topic))}
-        finally:
-            consumer.close()
+    def _offsets(self, topic, which):
+        request = {TopicPartition(topic, partition): which
+                   for partition in range(self.partitions(topic))}
+        answers = self.admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED)
+        return {where.partition: answer.result(30).offset for where, answer in answers.items()}
 
     def low_offsets(self, topic):
-        return {partition: low for partition, (low, _) in self._watermarks(topic).items()}
+        return self._offsets(topic, OffsetSpec.earliest())
 
     def end_offsets(self, topic):
-        return {partition: high for partition, (_, high) in self._watermarks(topic).items()}
+        """Where a read_committed reader ends: the last stable offsets."""
+        return self._offsets(topic, OffsetSpec.latest())
 
     def group_offsets(self, group):
         """What a lag tool would see: (topic, partition) -> committed offset."""
@@ -286,7 +284,7 @@ class Broker:
     def consumer(self, **settings):
         config = {"bootstrap.servers": self.address, "log_level": 0, "group.id": "pulse-test-reader",
                   "enable.auto.commit": False, "auto.offset.reset": "earliest",
-                  "isolation.level": "read_committed"}
+                  "isolation.level": "read_committed", "fetch.wait.max.ms": 20}
         config.update({key.replace("_", "."): value for key, value in settings.items()})
         return Consumer(config)
 
