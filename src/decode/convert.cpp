@@ -36,8 +36,8 @@ SetInteger(CellKind kind, int64_t integer, Cell *cell)
 }
 
 bool
-RefuseValue(const ColumnSpec &column, RejectCode code, const char *expected,
-            const JsonValue &value, const ConvertContext &context)
+RefuseValue(const ColumnSpec &column, RejectCode code, const char *expected, const JsonValue &value,
+            const ConvertContext &context)
 {
     Message message;
     message.Add("expected ").Add(expected).Add(", ");

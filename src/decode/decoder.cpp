@@ -4,8 +4,8 @@
 //      dup_key), then not_object, then dup_key between "properties" and the fields beside it;
 //   3. the columns in the mapping's order, the rest column in its place among them;
 //   4. unknown_field, the first one in the document.
-// So a record that isn't sound JSON never shows as an event with one bad field. White space alone is
-// syntax; only zero bytes are empty.
+// So a record that isn't sound JSON never shows as an event with one bad field. White space alone
+// is syntax; only zero bytes are empty.
 #include "decode/decoder.hpp"
 
 #include <chrono>

@@ -97,6 +97,16 @@ TEST(Hostile, ExponentUnderflowThatAbortsStrtod)
     EXPECT_EQ(Code("1.1111111111e-2147483639"), "number");
 }
 
+TEST(Hostile, ControlCharactersAtEveryPlaceOfAString)
+{
+    for (int control = 1; control < 0x20; control++)
+        for (size_t at = 0; at < 24; at++) {
+            std::string text(24, '\x7f');
+            text[at] = static_cast<char>(control);
+            ASSERT_EQ(Code("{\"c\":\"" + text + "\"}"), "syntax") << control << " at " << at;
+        }
+}
+
 TEST(Hostile, EveryPrefixEndsAtItsEnd)
 {
     // Decoded copies the value to a block of its size: the address sanitizer watches its end.
@@ -213,6 +223,8 @@ TEST(Hostile, SchemaFramedPayloads)
                                               "4294967295, not a JSON object inside");
     EXPECT_EQ(Code("\0\0\0\1"s), "encoding");
     EXPECT_EQ(Outcome(frame + "{\"c\":\"\xff\"}"), "encoding: invalid UTF-8 at byte 11: \\xff\"}");
+    EXPECT_EQ(Outcome(frame + "{\"c\":\"\\udc00\"}"),
+              "surrogate /c: half a surrogate pair at byte 11: \\udc00");
     EXPECT_EQ(Outcome(frame + "{\"c\":}"),
               "syntax: expected a JSON value at byte 10, found: }"); // counted with the frame
 }

@@ -107,6 +107,23 @@ TEST(Decoder, PathsReachIntoObjectsOnly)
         EXPECT_EQ(Decoded(mapping, value).Show(0), "missing") << value;
 }
 
+TEST(Decoder, OneNameAtManyDepths)
+{
+    auto mapping = MappingBuilder()
+                       .Add("t", ColumnType::kText)
+                       .Add("at", ColumnType::kText, {"a", "t"})
+                       .Add("bat", ColumnType::kText, {"b", "a", "t"})
+                       .Build();
+    Decoded decoded(mapping, "{\"b\":{\"t\":0,\"a\":{\"t\":3}},\"a\":{\"t\":2},\"t\":1}");
+    ASSERT_EQ(decoded.Outcome(), "event");
+    EXPECT_EQ(decoded.Show(0), "text 1");
+    EXPECT_EQ(decoded.Show(1), "text 2");
+    EXPECT_EQ(decoded.Show(2), "text 3");
+    Decoded other(mapping, "{\"b\":{\"t\":0},\"a\":{\"a\":{\"t\":2}}}");
+    for (size_t i = 0; i < 3; i++)
+        EXPECT_EQ(other.Show(i), "missing");
+}
+
 TEST(Decoder, NamesAreComparedUnescaped)
 {
     auto mapping = MappingBuilder()
@@ -219,6 +236,8 @@ TEST(RestColumn, UnknownFieldsByPolicy)
     EXPECT_EQ(Rest(kValue, UnknownFields::kKeep), "json {\"p\":1,\"x\":1,\"ctx\":{\"n\":1}}");
     EXPECT_EQ(Rest(kValue, UnknownFields::kDrop), "json {\"p\":1}");
     EXPECT_EQ(Rest(kValue, UnknownFields::kReject),
+              "unknown_field /x: no column takes the field \"x\"");
+    EXPECT_EQ(Rest("{\"x\":1,\"properties\":{\"x\":1}}", UnknownFields::kReject),
               "unknown_field /x: no column takes the field \"x\"");
     EXPECT_EQ(Rest("{\"a\":1,\"ctx\":{\"n\":1},\"properties\":{\"p\":1}}", UnknownFields::kReject),
               "json {\"p\":1,\"ctx\":{\"n\":1}}");

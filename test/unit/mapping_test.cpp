@@ -66,6 +66,27 @@ TEST(PathTree, FindsEveryNameUnderItsParentOnly)
     EXPECT_EQ(find(PathTree::kRoot, ""), PathTree::kNone);
 }
 
+TEST(PathTree, OneNameUnderManyParents)
+{
+    constexpr uint64_t kSeed = 42;
+    Mapping mapping;
+    for (int i = 0; i < 300; i++) {
+        ColumnSpec column;
+        column.name = "c" + std::to_string(i);
+        column.path = {"p" + std::to_string(i), i % 2 == 0 ? "t" : "u"};
+        mapping.columns.push_back(column);
+    }
+    PathTree tree(mapping, kSeed);
+    EXPECT_EQ(tree.size(), 601u);
+    uint32_t hash = HashName("t", kSeed);
+    EXPECT_EQ(tree.Find(PathTree::kRoot, "t", hash), PathTree::kNone);
+    for (size_t i = 0; i < 300; i++) {
+        int32_t leaf = tree.column_node(i);
+        int32_t found = tree.Find(tree.node(leaf).parent, "t", hash);
+        EXPECT_EQ(found, i % 2 == 0 ? leaf : PathTree::kNone) << i;
+    }
+}
+
 TEST(PathTree, NoColumnsIsATreeToo)
 {
     PathTree tree(Mapping(), 1);
