@@ -76,11 +76,11 @@ def lint():
     make = ["make", "--no-print-directory", "-C", place.ROOT, f"PG_CONFIG={Installation().source}"]
     strict = ["WERROR=1"] if warnings_are_errors() else []
     jobs = f"-j{len(os.sched_getaffinity(0))}"
-    checks = [(path.name, [path]) for path in sorted((TEST / "lint").glob("*"))
-              if path.is_file() and os.access(path, os.X_OK)]
+    checks = [("release build", [*make, jobs, "all", *strict]),
+              ("symbols", [*make, "symbols", *strict])]
+    checks += [(path.name, [path]) for path in sorted((TEST / "lint").glob("*"))
+               if path.is_file() and os.access(path, os.X_OK)]
     checks.append(("format", [*make, "format-check"]))
-    checks.append(("release build", [*make, jobs, "all", *strict]))
-    checks.append(("symbols", [*make, "symbols", *strict]))
     tally = Tally()
     with locked("install"):
         for name, command in checks:
