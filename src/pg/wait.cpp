@@ -5,6 +5,23 @@
 
 namespace pulse::pg {
 
+namespace {
+
+// PG regime.
+void
+WaitForAny(int fd, long timeout_ms)
+{
+    int events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
+    if (fd >= 0)
+        events |= WL_SOCKET_READABLE;
+    (void)WaitLatchOrSocket(MyLatch, events, fd < 0 ? PGINVALID_SOCKET : fd, timeout_ms,
+                            PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+}
+
+} // namespace
+
 void
 InstallSignalHandlers()
 {
@@ -17,15 +34,13 @@ InstallSignalHandlers()
 void
 Wait(int fd, long timeout_ms)
 {
-    CallPg([&] {
-        int events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
-        if (fd >= 0)
-            events |= WL_SOCKET_READABLE;
-        (void)WaitLatchOrSocket(MyLatch, events, fd < 0 ? PGINVALID_SOCKET : fd, timeout_ms,
-                                PG_WAIT_EXTENSION);
-        ResetLatch(MyLatch);
-        CHECK_FOR_INTERRUPTS();
-    });
+    CallPg([&] { WaitForAny(fd, timeout_ms); });
+}
+
+void
+WaitInCall(long timeout_ms)
+{
+    WaitForAny(-1, timeout_ms);
 }
 
 void

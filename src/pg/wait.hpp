@@ -11,6 +11,9 @@ void InstallSignalHandlers();
 // Waits until the latch is set, fd (>= 0) is readable or timeout_ms passed; serves interrupts.
 void Wait(int fd, long timeout_ms);
 
+// The same for SQL functions, which are PG regime: raises instead of throwing.
+void WaitInCall(long timeout_ms);
+
 // Serves interrupts without waiting. A pending query cancel arrives as pg::Error 57014.
 void CheckInterrupts();
 

@@ -4,6 +4,7 @@
 #include "kafka/config.hpp"
 #include "pg/guc.hpp"
 #include "pg/shmem.hpp"
+#include "pg/wait.hpp"
 #include "store/pipelines.hpp"
 #include "store/target.hpp"
 #include "pg/prelude.hpp"
@@ -26,9 +27,7 @@ RequireCoordinator()
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("pulse is idle: %s", reason),
                             errhint("Set pulse.brokers, and pulse.database to this database.")));
         pg::WakeLauncher();
-        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
-        ResetLatch(MyLatch);
-        CHECK_FOR_INTERRUPTS();
+        pg::WaitInCall(50);
     }
 }
 
@@ -44,6 +43,7 @@ int
 PostCommand(const Request &request)
 {
     pg::Command *free_command = nullptr;
+    const char *caller = GetUserNameFromId(GetUserId(), false); // reads the catalog: not under the lock
     pg::LockShared();
     for (pg::Command &command : pg::shared->commands)
         if (command.status == pg::CommandStatus::kFree && free_command == nullptr)
@@ -58,7 +58,7 @@ PostCommand(const Request &request)
         free_command->partition = request.partition;
         pg::CopyText(free_command->argument, sizeof(free_command->argument),
                      request.argument == nullptr ? "" : request.argument);
-        pg::CopyText(free_command->caller, pg::kNameBytes, GetUserNameFromId(GetUserId(), false));
+        pg::CopyText(free_command->caller, pg::kNameBytes, caller);
         free_command->status = pg::CommandStatus::kPending;
     }
     pg::UnlockShared();
@@ -68,17 +68,23 @@ PostCommand(const Request &request)
     return static_cast<int>(free_command - pg::shared->commands);
 }
 
+bool
+IsDone(int index)
+{
+    pg::LockSharedForRead();
+    bool is_done = pg::shared->commands[index].status == pg::CommandStatus::kDone;
+    pg::UnlockShared();
+    return is_done;
+}
+
 // PG regime; an interrupt or timeout raises, and the caller then abandons the command.
 void
 AwaitCommand(int index)
 {
-    pg::Command *command = &pg::shared->commands[index];
-    while (command->status != pg::CommandStatus::kDone) {
+    while (!IsDone(index)) {
         if (pg::shared->processes[0].pid == 0)
             RequireCoordinator();
-        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
-        ResetLatch(MyLatch);
-        CHECK_FOR_INTERRUPTS();
+        pg::WaitInCall(100);
     }
 }
 
@@ -172,6 +178,9 @@ PULSE_SQL_FUNCTION(pulse_stop)
 
 PULSE_SQL_FUNCTION(pulse_seek)
 {
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+                        errmsg("name and to_position must not be NULL")));
     const char *position = text_to_cstring(PG_GETARG_TEXT_PP(1));
     ingest::Position parsed = store::ParsePosition(position); // raises before anything stops
     char canonical[64];
@@ -225,9 +234,7 @@ PULSE_SQL_FUNCTION(pulse_wait_until_caught_up)
             PG_RETURN_BOOL(true);
         if (GetCurrentTimestamp() >= deadline)
             PG_RETURN_BOOL(false);
-        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);
-        ResetLatch(MyLatch);
-        CHECK_FOR_INTERRUPTS();
+        pg::WaitInCall(20);
     }
 }
 
