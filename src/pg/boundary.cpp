@@ -53,10 +53,17 @@ RunGuarded(void (*call)(void *), void *argument)
 {
     MemoryContext caller_context = CurrentMemoryContext;
     ErrorData *volatile data = nullptr;
+    std::exception_ptr stray;
 
     PG_TRY();
     {
-        call(argument);
+        // A C++ exception that left this block would leave PG_exception_stack pointing into a frame
+        // that is gone, and the next ereport would jump there.
+        try {
+            call(argument);
+        } catch (...) {
+            stray = std::current_exception();
+        }
     }
     PG_CATCH();
     {
@@ -66,6 +73,8 @@ RunGuarded(void (*call)(void *), void *argument)
     }
     PG_END_TRY();
 
+    if (stray)
+        std::rethrow_exception(stray);
     if (data != nullptr)
         ThrowCopy(data);
 }
