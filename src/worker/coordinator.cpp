@@ -80,6 +80,7 @@ class Coordinator {
     void
     Run()
     {
+        pg::CallPg([] { TakeOverCommands(); });
         while (my_slot->is_wanted) {
             try {
                 if (!Step())
@@ -453,6 +454,18 @@ class Coordinator {
             }
             i++;
         }
+    }
+
+    // PG regime. What a coordinator before this one had begun is begun again: every command may run
+    // twice, and its caller still waits.
+    static void
+    TakeOverCommands()
+    {
+        pg::LockShared();
+        for (pg::Command &slot : pg::shared->commands)
+            if (slot.status == pg::CommandStatus::kRunning)
+                slot.status = pg::CommandStatus::kPending;
+        pg::UnlockShared();
     }
 
     // PG regime.
