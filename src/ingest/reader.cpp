@@ -76,6 +76,7 @@ class Reader::Impl {
         has_assignment_ = true;
         ready_.clear();
         ready_bytes_ = 0;
+        queued_records_ = 0;
         command_event_.Raise();
     }
 
