@@ -15,6 +15,7 @@ constexpr int kMaxPlans = 8; // leaves in use at a time
 
 struct InsertPlan {
     Oid relation;
+    bool expects_duplicates;
     SPIPlanPtr plan;
     uint64 used_at;
 };
@@ -23,7 +24,7 @@ InsertPlan insert_plans[kMaxPlans];
 uint64 insert_clock = 0;
 
 char *
-InsertSql(const Target &target, Oid relation)
+InsertSql(const Target &target, Oid relation, bool expects_duplicates)
 {
     StringInfoData columns, values, definitions, sql;
     initStringInfo(&columns);
@@ -48,7 +49,7 @@ InsertSql(const Target &target, Oid relation)
                      "INSERT INTO %s (%s) SELECT %s FROM pulse._batch() AS b(%s, \"~record\" int4)"
                      " WHERE pulse._at_record(b.\"~record\")",
                      table, columns.data, values.data, definitions.data);
-    if (target.conflict_columns[0] != '\0')
+    if (expects_duplicates && target.conflict_columns[0] != '\0')
         appendStringInfo(&sql, " ON CONFLICT (%s) DO NOTHING", target.conflict_columns);
     if (target.has_row_triggers && target.event_type_cell >= 0 && target.event_time_cell >= 0)
         appendStringInfoString(&sql, " RETURNING event_timestamp, event_type");
@@ -58,11 +59,11 @@ InsertSql(const Target &target, Oid relation)
 }
 
 SPIPlanPtr
-PlanFor(const Target &target, Oid relation)
+PlanFor(const Target &target, Oid relation, bool expects_duplicates)
 {
     InsertPlan *oldest = &insert_plans[0];
     for (InsertPlan &entry : insert_plans) {
-        if (entry.plan != nullptr && entry.relation == relation) {
+        if (entry.plan != nullptr && entry.relation == relation && entry.expects_duplicates == expects_duplicates) {
             entry.used_at = ++insert_clock;
             return entry.plan;
         }
@@ -73,12 +74,12 @@ PlanFor(const Target &target, Oid relation)
         SPI_freeplan(oldest->plan);
         *oldest = {};
     }
-    const char *sql = InsertSql(target, relation);
+    const char *sql = InsertSql(target, relation, expects_duplicates);
     SPIPlanPtr plan = SPI_prepare(sql, 0, nullptr);
     if (plan == nullptr)
         elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
     SPI_keepplan(plan);
-    *oldest = {relation, plan, ++insert_clock};
+    *oldest = {relation, expects_duplicates, plan, ++insert_clock};
     return plan;
 }
 
@@ -427,7 +428,7 @@ InsertRows(InsertJob *job)
         Oid relation = OidIsValid(job->leaf) ? job->leaf : job->target->relation;
         SPIExecuteOptions options = {};
         options.dest = &inserted_receiver;
-        int result = SPI_execute_plan_extended(PlanFor(*job->target, relation), &options);
+        int result = SPI_execute_plan_extended(PlanFor(*job->target, relation, job->expects_duplicates), &options);
         if (result < 0)
             elog(ERROR, "could not insert: %s", SPI_result_code_string(result));
     });

@@ -29,6 +29,7 @@ struct InsertJob {
     const OwnedPartition *const *partitions; // per range of the batch
     ingest::Slice slice;
     unsigned int leaf;         // 0 = through the target itself
+    bool expects_duplicates;   // false: a plain INSERT, which a duplicate fails with 23505
     unsigned int role;
     int64_t ingested_at;       // TimestampTz
     Outcome *outcomes;         // per record of the batch; only kPending ones are written

@@ -269,6 +269,8 @@ class BatchTransaction {
     {
         ingest::Bisect bisect(begin_, end_, kMaxSubtransactions);
         ingest::Slice slice;
+        if (begin_ < end_ && !HasReadAgain() && pipeline_->plain_inserts.MayTry() && TryPlainInsert())
+            return;
         while (bisect.Next(&slice)) {
             bool has_pending = std::any_of(outcomes_.begin() + slice.begin, outcomes_.begin() + slice.end,
                                            [](Outcome outcome) { return outcome == Outcome::kPending; });
@@ -279,8 +281,37 @@ class BatchTransaction {
             ShortenOffsets(bisect.reached());
     }
 
-    void
-    InsertSlice(ingest::Slice slice, ingest::Bisect *bisect)
+    // Records that were read before are mostly duplicates.
+    bool
+    HasReadAgain() const
+    {
+        for (uint32_t i = begin_; i < end_; i++)
+            if (batch_.records[i].kafka_offset < range_partitions_[batch_.records[i].range_index]->highest_offset)
+                return true;
+        return false;
+    }
+
+    // All at once without looking for duplicates; false when a row is one (or bad), and nothing happened.
+    bool
+    TryPlainInsert()
+    {
+        store::InsertJob job = JobFor({begin_, end_}, false);
+        try {
+            Insert(&job);
+            pipeline_->plain_inserts.Worked();
+            return true;
+        } catch (const pg::Error &error) {
+            if (ClassOf(error.sqlstate) != ErrorClass::kData || IsMissingPartition(error))
+                throw;
+            ResetOutcomes(job.slice);
+            if (error.sqlstate == "23505")
+                pipeline_->plain_inserts.Wasted();
+            return false;
+        }
+    }
+
+    store::InsertJob
+    JobFor(ingest::Slice slice, bool expects_duplicates)
     {
         store::InsertJob job{};
         job.batch = &batch_;
@@ -288,21 +319,40 @@ class BatchTransaction {
         job.partitions = range_partitions_.data();
         job.slice = slice;
         job.leaf = LeafOf(slice);
+        job.expects_duplicates = expects_duplicates;
         job.role = pipeline_->role;
         job.ingested_at = ingested_at_;
         job.outcomes = outcomes_.data();
         job.current_record = store::kNoRecord;
+        return job;
+    }
+
+    void
+    Insert(store::InsertJob *job)
+    {
+        pg::InSubTransaction([&] { pg::CallPg([&] { store::InsertRows(job); }); });
+        for (int i = 0; i < job->stored_event_count; i++)
+            stored_events_.push_back(job->stored_events[i]);
+    }
+
+    void
+    ResetOutcomes(ingest::Slice slice)
+    {
+        for (uint32_t i = slice.begin; i < slice.end; i++)
+            if (outcomes_[i] != Outcome::kRejected)
+                outcomes_[i] = Outcome::kPending;
+    }
+
+    void
+    InsertSlice(ingest::Slice slice, ingest::Bisect *bisect)
+    {
+        store::InsertJob job = JobFor(slice, true);
         try {
-            pg::InSubTransaction([&] { pg::CallPg([&] { store::InsertRows(&job); }); });
-            for (int i = 0; i < job.stored_event_count; i++)
-                stored_events_.push_back(job.stored_events[i]);
-            return;
+            Insert(&job);
         } catch (pg::Error &error) {
             if (ClassOf(error.sqlstate) != ErrorClass::kData || IsMissingPartition(error))
                 throw;
-            for (uint32_t i = slice.begin; i < slice.end; i++)
-                if (outcomes_[i] != Outcome::kRejected)
-                    outcomes_[i] = Outcome::kPending;
+            ResetOutcomes(slice);
             uint32_t bad = job.current_record;
             if (bad != store::kNoRecord)
                 bisect->FailedAt(bad);
@@ -522,6 +572,7 @@ class BatchTransaction {
     {
         result_.committed_at = pg::CallPg([] { return GetCurrentTimestamp(); });
         pipeline_->breaker = breaker_;
+        pipeline_->plain_inserts.BatchDone();
         *log_ = pending_log_;
         for (RangeProgress &range : ranges_) {
             if (range.new_offset < 0)

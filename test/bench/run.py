@@ -1,0 +1,203 @@
+"""`make bench`: how fast pulse is, as ratios within one run on one machine (shared machines are noisy:
+medians of ROUNDS). Prints a table; nothing in it passes or fails.
+
+  ingest    Kafka -> raw.events with minute, hour and day counters, from resume() until everything is
+            committed, against COPY of the same rows from a CSV file into the same table by one backend
+  latency   produce() -> commit of the row, from the commit timestamps the server itself kept, at 600 and
+            10,000 events a second
+  memory    the worker's peak of private memory (shared buffers are PostgreSQL's)
+
+Arguments: --events N (1,000,000) --rounds N (3) --seconds N of each latency run (20) --only ingest|latency
+"""
+
+import argparse
+import shutil
+import statistics
+import sys
+import threading
+import time
+
+from harness import events, place
+from harness.kafka import Broker
+from harness.place import wait_until
+from harness.postgres import Cluster, Installation
+
+TOPIC = "bench"
+
+
+def private_mb(pid):
+    """Resident memory of the process itself, without PostgreSQL's shared buffers."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("RssAnon:"):
+                    return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return 0.0
+
+
+class PeakMemory(threading.Thread):
+    """Samples a process every 50 ms until finish()."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.pid, self.peak, self.over = pid, 0.0, threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.over.wait(0.05):
+            self.peak = max(self.peak, private_mb(self.pid))
+
+    def finish(self):
+        self.over.set()
+        self.join()
+        return self.peak
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.directory = place.private() / "bench"
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.broker = Broker(self.directory / "kafka")
+        self.cluster = Cluster(self.directory / "postgres", Installation(), fsync="on",
+                               shared_buffers="512MB", max_wal_size="8GB", checkpoint_timeout="30min",
+                               track_commit_timestamp="on", pulse__topic=TOPIC)
+
+    def __enter__(self):
+        self.cluster.installation.prepare()
+        self.broker.create()
+        self.broker.launch()
+        self.cluster.create()
+        self.broker.wait_ready()
+        self.broker.create_topic(TOPIC, 3)
+        self.cluster.configure(reload=False, pulse__brokers=self.broker.address,
+                               pulse__database="pulse")
+        self.cluster.start()
+        self.cluster.create_database()
+        return self
+
+    def __exit__(self, *_):
+        self.cluster.stop("immediate")
+        self.broker.stop(timeout=10)
+        self.cluster.destroy()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def value(self, sql, *parameters):
+        return self.cluster.value(sql, *parameters)
+
+    def caught_up(self):
+        assert self.value("SELECT pulse.wait_until_caught_up('events', '10 min')")
+
+    def empty_tables(self):
+        self.cluster.query("TRUNCATE raw.events, live._events_minute, live._events_hour, live._events_day")
+        # As if never read before: otherwise pulse would look for duplicates in every batch.
+        self.cluster.query("UPDATE pulse.offsets SET next_offset = 0, highest_offset = 0")
+        self.cluster.query("VACUUM pulse.offsets")
+        self.cluster.query("CHECKPOINT")
+
+    def worker(self):
+        return wait_until(lambda: self.cluster.backends("pulse worker"), "a worker")[0]
+
+    def ingest(self):
+        count = self.options.events
+        print(f"producing {count:,} events", flush=True)
+        now = time.time()
+        start = now - now % 86400 + 60  # all of them within today, as live data nearly always are
+        sent = [(key, value) for key, value in
+                events.stream(count, start=min(start, now - 3700), hours=1.0)]
+        events.send(self.broker.address, TOPIC, sent)
+        size = sum(len(value) for _, value in sent) / len(sent)
+        del sent
+        self.cluster.query("CREATE EXTENSION pulse")
+        wait_until(lambda: self.value("SELECT count(*) FROM pulse.offsets") == 3, "the partitions")
+        self.caught_up()
+        memory = 0.0
+        path = self.cluster.data / "bench.csv"
+        self.cluster.query(f"COPY (SELECT * FROM raw.events) TO '{path}' (FORMAT csv)")
+
+        rates, copies = [], []
+        for number in range(self.options.rounds):
+            copies.append(count / self.copy_once(path))
+            rates.append(count / self.ingest_once(count))
+            memory = max(memory, self.memory)
+            print(f"  round {number + 1}: pulse {rates[-1]:,.0f} rows/s, COPY {copies[-1]:,.0f} rows/s, "
+                  f"ratio {rates[-1] / copies[-1]:.2f}", flush=True)
+        bad = self.cluster.query("SELECT * FROM pulse.verify('events') WHERE NOT ok")
+        assert not [row for row in bad if row[0] != "rows in the target"], bad
+        ratio = statistics.median(rate / copy for rate, copy in zip(rates, copies))
+        print(f"ingest   {statistics.median(rates):>10,.0f} rows/s ({size:.0f} bytes each)   "
+              f"COPY {statistics.median(copies):>10,.0f} rows/s   ratio {ratio:.2f}")
+        print(f"memory   {memory:>10,.0f} MB peak of the worker's private memory "
+              f"(queue_memory {self.value('SHOW pulse.queue_memory')})", flush=True)
+
+    def copy_once(self, path):
+        self.cluster.query("SELECT pulse.pause('events')")
+        self.empty_tables()
+        began = time.monotonic()
+        self.cluster.query(f"COPY raw.events FROM '{path}' (FORMAT csv)")
+        return time.monotonic() - began
+
+    def ingest_once(self, count):
+        self.empty_tables()
+        began = time.monotonic()
+        self.cluster.query("SELECT pulse.resume('events')")
+        peak = PeakMemory(self.worker())
+        self.caught_up()
+        seconds = time.monotonic() - began
+        self.memory = peak.finish()
+        assert self.value("SELECT count(*) FROM raw.events") == count
+        return seconds
+
+    def latency(self, rate):
+        if not self.value("SELECT count(*) FROM pg_extension WHERE extname = 'pulse'"):
+            self.cluster.query("CREATE EXTENSION pulse")
+        wait_until(lambda: self.value("SELECT count(*) FROM pulse.offsets") == 3, "the partitions")
+        self.caught_up()
+        first = dict(self.cluster.query("SELECT partition, next_offset FROM pulse.offsets"))
+        count = rate * self.options.seconds
+        sender = events.start_producer(self.broker.address, TOPIC, count, rate=rate, seed=rate,
+                                       hours=0.01)
+        assert sender.wait() == 0
+        self.caught_up()
+        # Of the second half, when everything is warm.
+        p50, p99, worst, found = self.cluster.query("""
+            SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY ms), percentile_cont(0.99) WITHIN GROUP (ORDER BY ms),
+                   max(ms), count(*)
+              FROM (SELECT extract(epoch FROM pg_xact_commit_timestamp(e.xmin) - e.kafka_timestamp) * 1000 AS ms
+                      FROM raw.events e
+                      JOIN (SELECT * FROM unnest(%s::int[], %s::bigint[]) AS f(partition, first)) f
+                        ON f.partition = e.kafka_partition
+                     WHERE e.kafka_offset >= f.first + %s) l
+            """, list(first), list(first.values()), count // 6)[0]
+        assert found > count // 3, found
+        batches = self.value("SELECT sum(batches) FROM pulse.batch_log WHERE finished_at > now() - "
+                             "make_interval(secs => %s)", self.options.seconds)
+        print(f"latency  {rate:>10,} events/s   p50 {p50:.1f} ms   p99 {p99:.1f} ms   max {worst:.1f} ms   "
+              f"({batches} batches)", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=20)
+    parser.add_argument("--only", choices=["ingest", "latency"])
+    options = parser.parse_args()
+    with Bench(options) as bench:
+        if options.only != "ingest":
+            for rate in (600, 10_000):
+                bench.latency(rate)
+            bench.cluster.query("SELECT pulse.drop_pipeline('events')")
+            bench.cluster.query("DROP EXTENSION pulse")
+            bench.cluster.query("DROP SCHEMA raw, live CASCADE")
+            bench.broker.delete_topic(TOPIC)
+            wait_until(lambda: TOPIC not in bench.broker.topics(), "the topic to go")
+            bench.broker.create_topic(TOPIC, 3)
+        if options.only != "latency":
+            bench.ingest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
