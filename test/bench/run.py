@@ -5,12 +5,14 @@ medians of ROUNDS). Prints a table; nothing in it passes or fails.
             committed, against COPY of the same rows from a CSV file into the same table by one backend
   latency   produce() -> commit of the row, from the commit timestamps the server itself kept, at 600 and
             10,000 events a second
+  cpu       the same by processor time, which a busy machine disturbs less
   memory    the worker's peak of private memory (shared buffers are PostgreSQL's)
 
 Arguments: --events N (1,000,000) --rounds N (3) --seconds N of each latency run (20) --only ingest|latency
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import sys
@@ -35,6 +37,14 @@ def private_mb(pid):
     except OSError:
         pass
     return 0.0
+
+
+def cpu_seconds(pid, thread=None):
+    """User and system time of a process, or of one of its threads."""
+    path = f"/proc/{pid}/stat" if thread is None else f"/proc/{pid}/task/{thread}/stat"
+    with open(path, encoding="ascii") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class PeakMemory(threading.Thread):
@@ -93,7 +103,8 @@ class Bench:
     def empty_tables(self):
         self.cluster.query("TRUNCATE raw.events, live._events_minute, live._events_hour, live._events_day")
         # As if never read before: otherwise pulse would look for duplicates in every batch.
-        self.cluster.query("UPDATE pulse.offsets SET next_offset = 0, highest_offset = 0")
+        self.cluster.query("SELECT pulse.seek('events', 'earliest')")
+        self.cluster.query("UPDATE pulse.offsets SET highest_offset = 0")
         self.cluster.query("VACUUM pulse.offsets")
         self.cluster.query("CHECKPOINT")
 
@@ -118,6 +129,7 @@ class Bench:
         self.cluster.query(f"COPY (SELECT * FROM raw.events) TO '{path}' (FORMAT csv)")
 
         rates, copies = [], []
+        self.copy_cpu, self.writer_cpu, self.worker_cpu = [], [], []
         for number in range(self.options.rounds):
             copies.append(count / self.copy_once(path))
             rates.append(count / self.ingest_once(count))
@@ -129,15 +141,23 @@ class Bench:
         ratio = statistics.median(rate / copy for rate, copy in zip(rates, copies))
         print(f"ingest   {statistics.median(rates):>10,.0f} rows/s ({size:.0f} bytes each)   "
               f"COPY {statistics.median(copies):>10,.0f} rows/s   ratio {ratio:.2f}")
+        copy, writer, worker = (statistics.median(seconds) * 1e6 / count for seconds in
+                                (self.copy_cpu, self.writer_cpu, self.worker_cpu))
+        print(f"cpu      {writer:>10.2f} us a row in the backend that writes (COPY's {copy:.2f}, ratio "
+              f"{copy / writer:.2f}), {worker:.2f} us with the reader and librdkafka's threads")
         print(f"memory   {memory:>10,.0f} MB peak of the worker's private memory "
               f"(queue_memory {self.value('SHOW pulse.queue_memory')})", flush=True)
 
     def copy_once(self, path):
         self.cluster.query("SELECT pulse.pause('events')")
         self.empty_tables()
-        began = time.monotonic()
-        self.cluster.query(f"COPY raw.events FROM '{path}' (FORMAT csv)")
-        return time.monotonic() - began
+        with self.cluster.connect() as connection:
+            before = cpu_seconds(connection.info.backend_pid)
+            began = time.monotonic()
+            connection.execute(f"COPY raw.events FROM '{path}' (FORMAT csv)")
+            seconds = time.monotonic() - began
+            self.copy_cpu.append(cpu_seconds(connection.info.backend_pid) - before)
+        return seconds
 
     def ingest_once(self, count):
         self.empty_tables()
@@ -147,6 +167,9 @@ class Bench:
         self.caught_up()
         seconds = time.monotonic() - began
         self.memory = peak.finish()
+        worker = self.worker()
+        self.writer_cpu.append(cpu_seconds(worker, worker))
+        self.worker_cpu.append(cpu_seconds(worker))
         assert self.value("SELECT count(*) FROM raw.events") == count
         return seconds
 
