@@ -211,7 +211,8 @@ class Coordinator {
             pg::LockShared();
             for (int i = 0; i < count; i++) {
                 pg::PartitionSlot *slot = pg::FindPartition(name, rows[i].topic, rows[i].partition, true);
-                if (slot != nullptr && slot->next_offset < rows[i].next_offset)
+                // A living owner publishes what it commits; our snapshot may be older than that.
+                if (slot != nullptr && (slot->worker_pid == 0 || kill(slot->worker_pid, 0) != 0))
                     slot->next_offset = rows[i].next_offset;
             }
             pg::UnlockShared();
