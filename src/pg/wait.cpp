@@ -28,6 +28,8 @@ InstallSignalHandlers()
     pqsignal(SIGTERM, die);
     pqsignal(SIGINT, StatementCancelHandler);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    // Until here SIGHUP was ignored: a reload since our fork would be missed.
+    ConfigReloadPending = true;
     BackgroundWorkerUnblockSignals();
 }
 
