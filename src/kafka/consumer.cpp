@@ -2,12 +2,14 @@
 // Called by the reader thread, which is its only user after Create(); Create() itself may run on
 // another thread, librdkafka's own threads always run with every signal blocked.
 //
-// Two defects of librdkafka 2.0.2 shape it. Assigning again too early aborts the process, so
-// Assign() waits until the last one is through (AwaitStops). And an outstanding rd_kafka_commit()
-// holds up every later assignment until the coordinator answers, so positions are mirrored by an
-// admin request instead (consumer_queries.cpp). Regime: C++; nothing is thrown across a callback.
+// Three defects of librdkafka 2.0.2 shape it. Assigning again too early aborts the process, so
+// Assign() waits until the last one is through (AwaitStops). A deleted partition can make
+// destruction wait for ever (Unassign). And an outstanding rd_kafka_commit() holds up every later
+// assignment until the coordinator answers, so positions are mirrored by an admin request instead
+// (consumer_queries.cpp). Regime: C++; nothing is thrown across a callback.
 #include "kafka/consumer.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <sys/eventfd.h>
@@ -53,14 +55,7 @@ Consumer::Assign(const std::vector<PartitionOffset> &partitions)
         if (partition.next_offset < 0)
             return Status::Error("could not assign " + partition.topic + "/" +
                                  std::to_string(partition.partition) + ": no absolute offset");
-    // librdkafka raises each partition's version; Poll() skips what was fetched under an older one.
-    PartitionListHandle list = MakeList(partitions);
-    rd_kafka_resp_err_t code = rd_kafka_assign(impl_->client_.get(), list.get());
-    impl_->AwaitStops();
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return ErrorOf("could not assign partitions", code);
-    impl_->assigned_ = partitions;
-    return Status::Ok();
+    return impl_->Assign(partitions);
 }
 
 bool
@@ -82,6 +77,8 @@ Consumer::ClearWakeup()
     (void)eventfd_read(impl_->wakeup_.get(), &count);
 }
 
+// Whatever still refers to a partition that has been deleted meanwhile makes the destruction of the
+// client wait for ever, so nothing may: no assignment, no message, nothing in a queue.
 Consumer::Impl::~Impl()
 {
     // The descriptor must not be written to while the client is being torn down.
@@ -89,6 +86,12 @@ Consumer::Impl::~Impl()
         rd_kafka_queue_io_event_enable(queue_.get(), -1, nullptr, 0);
     if (mirror_queue_)
         rd_kafka_queue_io_event_enable(mirror_queue_.get(), -1, nullptr, 0);
+    message_.reset();
+    if (!client_)
+        return;
+    Unassign();
+    while (MessageHandle(rd_kafka_consumer_poll(client_.get(), 0))) {
+    }
 }
 
 Status
@@ -252,11 +255,45 @@ Consumer::Impl::NamePartition(Message *message)
     }
 }
 
-// An assign() or a destruction while partitions of an earlier assignment are still being stopped
-// aborts the process: librdkafka (2.0.2 to 2.15.0, issue 5573) stops them a second time and asserts
-// on the second reply. Its main thread serves one queue in order: behind our assign() come the
-// stops, and behind those their replies. So once the second of two requests is answered, all have
-// been served.
+Status
+Consumer::Impl::Assign(const std::vector<PartitionOffset> &partitions)
+{
+    Unassign();
+    if (partitions.empty())
+        return Status::Ok();
+    PartitionListHandle list = MakeList(partitions);
+    rd_kafka_resp_err_t code = rd_kafka_assign(client_.get(), list.get());
+    AwaitStops();
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return ErrorOf("could not assign partitions", code);
+    assigned_ = partitions;
+    for (const PartitionOffset &partition : partitions)
+        partition_queues_.emplace_back(rd_kafka_queue_get_partition(
+            client_.get(), partition.topic.c_str(), partition.partition));
+    return Status::Ok();
+}
+
+// librdkafka raises each partition's version, and Poll() skips what was fetched under an older one.
+// What stays behind in a stopped partition's own queue refers to that partition; if the partition
+// has been deleted, librdkafka before 2.6.1 never gets rid of either (pull request 4724).
+void
+Consumer::Impl::Unassign()
+{
+    if (assigned_.empty())
+        return;
+    (void)rd_kafka_assign(client_.get(), nullptr);
+    AwaitStops();
+    for (const QueueHandle &queue : partition_queues_)
+        while (queue && EventHandle(rd_kafka_queue_poll(queue.get(), 0))) {
+        }
+    partition_queues_.clear();
+    assigned_.clear();
+}
+
+// Assigning or destroying while partitions of an earlier assignment are still being stopped aborts
+// the process: librdkafka (2.0.2 to 2.15.0, issue 5573) stops them a second time and asserts on the
+// second reply. Its main thread serves one queue in order: behind our assign() come the stops, and
+// behind those their replies. So once the second of two requests is answered, all have been served.
 void
 Consumer::Impl::AwaitStops()
 {
@@ -265,6 +302,14 @@ Consumer::Impl::AwaitStops()
         (void)rd_kafka_assignment(client_.get(), &list);
         PartitionListHandle unused(list);
     }
+}
+
+bool
+Consumer::Impl::IsAssigned(const std::string &topic, int32_t partition) const
+{
+    return std::any_of(assigned_.begin(), assigned_.end(), [&](const PartitionOffset &assigned) {
+        return assigned.partition == partition && assigned.topic == topic;
+    });
 }
 
 // Both callbacks run inside Poll(): errors come through the reply queue, logs through the log

@@ -88,7 +88,8 @@ class Consumer {
     // MirrorOffsets().
     void MirrorOffsets(const std::vector<PartitionOffset> &offsets);
 
-    // From the last fetch response; no broker contact. high is the high watermark.
+    // From the last fetch response, of an assigned partition; no broker contact. high is the high
+    // watermark.
     Watermarks CachedWatermarks(const std::string &topic, int32_t partition) const;
 
     // The rest asks the broker and blocks up to timeout_ms: only from a thread that may wait.

@@ -22,7 +22,8 @@ class Consumer::Impl {
 
     Status Start(const Config &config);
     bool Poll(int timeout_ms, Message *message);
-    void AwaitStops();
+    Status Assign(const std::vector<PartitionOffset> &partitions);
+    bool IsAssigned(const std::string &topic, int32_t partition) const;
     void SendMirror();
     void CollectMirror();
     Result<std::vector<TopicMetadata>> FetchTopics(rd_kafka_topic_t *only, int timeout_ms);
@@ -38,6 +39,7 @@ class Consumer::Impl {
     ClientHandle client_;
     QueueHandle queue_;
     QueueHandle mirror_queue_;
+    std::vector<QueueHandle> partition_queues_; // of what is assigned
     MessageHandle message_;
 
     std::vector<PartitionOffset> assigned_;
@@ -48,6 +50,8 @@ class Consumer::Impl {
     std::map<std::pair<std::string, int32_t>, int64_t> unsent_mirror_;
 
   private:
+    void Unassign();
+    void AwaitStops();
     void Fill(const rd_kafka_message_t *raw, Message *message);
     void FillHeaders(const rd_kafka_message_t *raw, Message *message);
     void FillError(const rd_kafka_message_t *raw, Message *message);

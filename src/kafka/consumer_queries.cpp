@@ -170,6 +170,9 @@ Watermarks
 Consumer::CachedWatermarks(const std::string &topic, int32_t partition) const
 {
     Watermarks result;
+    // For any other partition librdkafka would start to want it and complain that it isn't there.
+    if (!impl_->IsAssigned(topic, partition))
+        return result;
     int64_t low = -1;
     int64_t high = -1;
     if (rd_kafka_get_watermark_offsets(impl_->client_.get(), topic.c_str(), partition, &low,

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fstream>
 #include <functional>
+#include <future>
 #include <map>
 #include <poll.h>
 #include <set>
@@ -86,6 +87,17 @@ BlockedSignalsByThread()
     }
     closedir(tasks);
     return result;
+}
+
+// Fails, and ends the test program, when something doesn't return.
+void
+ExpectSoon(const std::function<void()> &action)
+{
+    std::future<void> done = std::async(std::launch::async, action);
+    if (done.wait_for(std::chrono::seconds(15)) != std::future_status::ready) {
+        std::fprintf(stderr, "still waiting after 15 seconds\n");
+        std::abort();
+    }
 }
 
 TEST(ConsumerTest, ReadsRecordsWithAllTheirParts)
@@ -596,6 +608,26 @@ TEST(ConsumerTest, CanBeDestroyedAtAnyMoment)
         if (round % 5 == 3)
             continue;
         ASSERT_TRUE(consumer->Assign({{"events", 3, 0}}).ok());
+    }
+    // Deleted partitions: the library would wait for ever.
+    for (int round = 0; round < 3; ++round) {
+        std::string topic = "deleted" + std::to_string(round);
+        broker.CreateTopic(topic, 3);
+        broker.ProduceNumbers(topic, 0, 0, 100);
+        auto consumer = Connect(broker.brokers());
+        Message message;
+        ASSERT_TRUE(consumer->Assign({{topic, 0, 0}, {topic, 1, 0}, {topic, 2, 0}}).ok());
+        ASSERT_TRUE(PollKind(*consumer, &message, Kind::kRecord));
+        rd_kafka_mock_topic_set_error(broker.cluster(), topic.c_str(),
+                                      RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+        ASSERT_TRUE(consumer->FetchMetadata({topic}, 10000).ok());
+        ASSERT_TRUE(PollKind(*consumer, &message, Kind::kPartitionError));
+        if (round == 1) {
+            ASSERT_TRUE(consumer->Assign({{topic, 0, 5}, {topic, 1, 0}}).ok());
+        } else if (round == 2) {
+            ASSERT_TRUE(consumer->Assign({}).ok());
+        }
+        ExpectSoon([&] { consumer.reset(); });
     }
     auto stranded = Connect("localhost:1");
     ASSERT_TRUE(stranded->Assign({{"events", 0, 0}}).ok());
