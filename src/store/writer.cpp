@@ -52,7 +52,8 @@ InsertSql(const Target &target, Oid relation, bool expects_duplicates)
     if (expects_duplicates && target.conflict_columns[0] != '\0')
         appendStringInfo(&sql, " ON CONFLICT (%s) DO NOTHING", target.conflict_columns);
     if (target.has_row_triggers && target.event_type_cell >= 0 && target.event_time_cell >= 0)
-        appendStringInfoString(&sql, " RETURNING event_timestamp, event_type");
+        appendStringInfo(&sql, " RETURNING event_timestamp, event_type%s",
+                         target.user_id_cell >= 0 ? ", user_id" : "");
     else
         appendStringInfoString(&sql, " RETURNING NULL");
     return sql.data;
@@ -85,12 +86,22 @@ PlanFor(const Target &target, Oid relation, bool expects_duplicates)
 
 // ---- what RETURNING tells: this record was inserted ----
 
+char *
+CopyText(Datum value, int32_t *length)
+{
+    text *source = DatumGetTextPP(value);
+    *length = static_cast<int32_t>(VARSIZE_ANY_EXHDR(source));
+    char *copy = static_cast<char *>(MemoryContextAlloc(TopTransactionContext, *length + 1));
+    memcpy(copy, VARDATA_ANY(source), *length);
+    return copy;
+}
+
 bool
 ReceiveInserted(TupleTableSlot *slot, DestReceiver *)
 {
     InsertJob *job = current_job;
     job->outcomes[job->current_record] = Outcome::kInserted;
-    if (slot->tts_tupleDescriptor->natts != 2)
+    if (slot->tts_tupleDescriptor->natts < 2)
         return true;
     slot_getallattrs(slot);
     if (job->stored_event_count == job->stored_event_capacity) {
@@ -100,11 +111,12 @@ ReceiveInserted(TupleTableSlot *slot, DestReceiver *)
             job->stored_events == nullptr ? MemoryContextAlloc(TopTransactionContext, bytes)
                                           : repalloc(job->stored_events, bytes));
     }
-    text *event_type = DatumGetTextPP(slot->tts_values[1]);
-    int bytes = static_cast<int>(VARSIZE_ANY_EXHDR(event_type));
-    char *copy = static_cast<char *>(MemoryContextAlloc(TopTransactionContext, bytes + 1));
-    memcpy(copy, VARDATA_ANY(event_type), bytes);
-    job->stored_events[job->stored_event_count++] = {DatumGetTimestampTz(slot->tts_values[0]), copy, bytes};
+    StoredEvent *event = &job->stored_events[job->stored_event_count++];
+    *event = {};
+    event->event_timestamp = DatumGetTimestampTz(slot->tts_values[0]);
+    event->event_type = CopyText(slot->tts_values[1], &event->event_type_bytes);
+    if (slot->tts_tupleDescriptor->natts > 2)
+        event->user_id = CopyText(slot->tts_values[2], &event->user_id_bytes);
     return true;
 }
 

@@ -19,6 +19,8 @@ struct StoredEvent {
     int64_t event_timestamp; // PostgreSQL's microseconds
     const char *event_type;  // palloc'd in the transaction
     int32_t event_type_bytes;
+    const char *user_id; // likewise; null where nothing counts users
+    int32_t user_id_bytes;
 };
 
 constexpr uint32_t kNoRecord = UINT32_MAX;

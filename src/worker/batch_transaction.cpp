@@ -449,18 +449,25 @@ class BatchTransaction {
             return;
         ingest::CounterDeltas user_days;
         Arena names;
-        for (uint32_t i = begin_; i < result_.reached; i++) {
-            if (outcomes_[i] != Outcome::kInserted)
-                continue;
-            const Cell *cells = batch_.records[i].cells;
-            std::string_view user = cells[target.user_id_cell].view();
-            std::string_view type = cells[target.event_type_cell].view();
+        auto add = [&](int64_t time_us, std::string_view user, std::string_view type) {
             char *name = names.Allocate(user.size() + 1 + type.size());
             memcpy(name, user.data(), user.size());
             name[user.size()] = '\0';
             memcpy(name + user.size() + 1, type.data(), type.size());
-            user_days.Add(cells[target.event_time_cell].integer, {name, user.size() + 1 + type.size()},
-                          ingest::CounterDeltas::kDayUs);
+            user_days.Add(time_us, {name, user.size() + 1 + type.size()}, ingest::CounterDeltas::kDayUs);
+        };
+        if (target.has_row_triggers) {
+            for (const store::StoredEvent &event : stored_events_)
+                add(store::ToUnixUs(event.event_timestamp),
+                    {event.user_id, static_cast<size_t>(event.user_id_bytes)},
+                    {event.event_type, static_cast<size_t>(event.event_type_bytes)});
+        } else {
+            for (uint32_t i = begin_; i < result_.reached; i++) {
+                const Cell *cells = batch_.records[i].cells;
+                if (outcomes_[i] == Outcome::kInserted)
+                    add(cells[target.event_time_cell].integer, cells[target.user_id_cell].view(),
+                        cells[target.event_type_cell].view());
+            }
         }
         Upsert(store::CounterKind::kUserDay, &user_days);
     }

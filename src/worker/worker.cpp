@@ -419,6 +419,15 @@ class Worker {
         pg::CallPg([] { pg::WakeCoordinator(); });
     }
 
+    // Which record it is that alone takes too much time or memory: an operator may want to skip it.
+    std::string
+    WhereOf(const ingest::Record &record) const
+    {
+        const ingest::Range &range = batch_->ranges[record.range_index];
+        return "offset " + std::to_string(record.kafka_offset) + " of partition " +
+               std::to_string(range.partition) + " of topic \"" + range.topic + "\"";
+    }
+
     void
     Recover()
     {
@@ -427,8 +436,10 @@ class Worker {
         if (ClassOf(error_.sqlstate) == ErrorClass::kEnvironment || error_.sqlstate == "23514") {
             bool must_halve = error_.sqlstate.starts_with("53") || error_.sqlstate == "57014";
             uint32_t tried = batch_ == nullptr ? 0 : static_cast<uint32_t>(batch_->records.size()) - done_;
-            if (must_halve && tried > 1)
-                write_limit_ = std::max(1u, std::min(write_limit_, tried) / 2);
+            if (must_halve && std::min(write_limit_, tried) == 1)
+                error_.message = WhereOf(batch_->records[done_]) + ": " + error_.message;
+            else if (must_halve && tried > 1)
+                write_limit_ = std::min(write_limit_, tried) / 2;
             delay_ms = backoff_.NextMs();
         } else {
             state = State::kFailed;
