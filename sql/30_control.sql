@@ -41,6 +41,16 @@ BEGIN
                 RAISE EXCEPTION 'partition_by must be day, hour, month or none'
                     USING ERRCODE = 'invalid_parameter_value';
             END IF;
+        ELSIF setting.key IN ('brokers', 'kafka_options', 'secrets_file') AND NOT (
+                SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) THEN
+            RAISE EXCEPTION 'only a superuser may set %', setting.key USING ERRCODE = 'insufficient_privilege',
+                HINT = 'It decides where the server connects to, and which files it reads for that.';
+        ELSIF setting.key = 'role' AND setting.text_value <> '' AND NOT coalesce((
+                SELECT pg_has_role(current_user, r.oid, 'MEMBER') FROM pg_roles r
+                 WHERE r.rolname = setting.text_value), false) THEN
+            RAISE EXCEPTION 'role "%" does not exist, or you are no member of it', setting.text_value
+                USING ERRCODE = 'insufficient_privilege',
+                      HINT = 'A pipeline writes with rights that whoever sets it up could use himself.';
         ELSIF setting.key = 'workers' AND setting.text_value !~ '^[0-9]{1,4}$' THEN
             RAISE EXCEPTION 'workers must be a number' USING ERRCODE = 'invalid_parameter_value';
         ELSE
@@ -51,30 +61,38 @@ END
 $$;
 COMMENT ON FUNCTION pulse._check_settings(jsonb) IS 'raises 22023 with the name of the first bad setting';
 
--- What exists already is adopted only from its rightful owner: anybody with CREATE on the database could
--- have planted a table with triggers.
+-- They belong to the owner of the extension, whoever calls: anybody with CREATE on the database could have
+-- planted a table with triggers, which would run as whoever writes it.
 CREATE FUNCTION pulse._create_data_tables(partition_by text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    wanted text[] := ARRAY['raw.events', 'raw.dlq', 'live._events_minute', 'live._events_hour', 'live._events_day',
+                           'live._user_day', 'live.events_minute', 'live.events_hour', 'live.events_day',
+                           'live.user_day'];
+    owner oid := (SELECT e.extowner FROM pg_extension e WHERE e.extname = 'pulse');
+    existing int;
     stranger text;
     kind record;
 BEGIN
-    SELECT format('%I.%I', n.nspname, c.relname) INTO stranger
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE ((n.nspname = 'raw' AND c.relname IN ('events', 'dlq'))
-            OR (n.nspname = 'live' AND c.relname IN ('_events_minute', '_events_hour', '_events_day', '_user_day',
-                'events_minute', 'events_hour', 'events_day', 'user_day')))
-       AND NOT pg_has_role(current_user, c.relowner, 'USAGE')
-     LIMIT 1;
+    SELECT format('schema %I', n.nspname) INTO stranger FROM pg_namespace n
+     WHERE n.nspname IN ('raw', 'live') AND n.nspowner <> owner LIMIT 1;
     IF stranger IS NULL THEN
-        SELECT format('schema %I', n.nspname) INTO stranger FROM pg_namespace n
-         WHERE n.nspname IN ('raw', 'live') AND NOT pg_has_role(current_user, n.nspowner, 'USAGE') LIMIT 1;
+        SELECT min(n.nspname || '.' || c.relname) FILTER (WHERE c.relowner <> owner), count(*) INTO stranger, existing
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname || '.' || c.relname = ANY (wanted);
     END IF;
     IF stranger IS NOT NULL THEN
-        RAISE EXCEPTION '% belongs to somebody else', stranger
+        RAISE EXCEPTION '% does not belong to the owner of the extension', stranger
             USING ERRCODE = 'insufficient_privilege',
-                  HINT = 'pulse adopts existing tables of raw and live only from the caller. Change the owner or drop it.';
+                  HINT = 'pulse adopts existing tables of raw and live only from there. Change the owner or drop it.';
+    END IF;
+    IF existing = cardinality(wanted) THEN
+        RETURN;
+    END IF;
+    IF current_user <> pg_get_userbyid(owner) THEN
+        RAISE EXCEPTION 'the tables of raw and live are not there yet' USING ERRCODE = 'insufficient_privilege',
+            HINT = format('The first pipeline is for %I, who owns the extension, to create.', pg_get_userbyid(owner));
     END IF;
 
     IF to_regnamespace('raw') IS NULL THEN
