@@ -8,7 +8,7 @@ CREATE TABLE pulse.pipelines (
     desired_state text NOT NULL DEFAULT 'running' CHECK (desired_state IN ('running', 'paused', 'stopped')),
     reason        text,
     hint          text,
-    version       bigint NOT NULL DEFAULT 1,
+    version       bigint NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
     created_at    timestamptz NOT NULL DEFAULT now(),
     changed_at    timestamptz NOT NULL DEFAULT now()
 );
@@ -19,7 +19,7 @@ COMMENT ON COLUMN pulse.pipelines.settings IS 'settings of this pipeline, withou
 COMMENT ON COLUMN pulse.pipelines.columns IS 'columns of the target the pipeline counts on; when one is gone the pipeline fails instead of dropping its values';
 COMMENT ON COLUMN pulse.pipelines.owner IS 'role the target is written as, unless pulse.role names another';
 COMMENT ON COLUMN pulse.pipelines.desired_state IS 'running, paused or stopped: what pause, resume, stop and the breaker asked for';
-COMMENT ON COLUMN pulse.pipelines.version IS 'raised by every change; workers start again with the new one';
+COMMENT ON COLUMN pulse.pipelines.version IS 'another one after every change, also of a pipeline dropped and made again; workers start again with it';
 
 CREATE TABLE pulse.offsets (
     pipeline             text NOT NULL,

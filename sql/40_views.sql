@@ -76,6 +76,10 @@ SELECT p.name AS pipeline, p.topics, p.target,
               min(t.state) FILTER (WHERE t.state IN ('offset_lost', 'topic_changed', 'quarantined')) AS state,
               min(format('partition %s of topic %s: %s', t.partition, t.topic, t.reason))
                   FILTER (WHERE t.state IN ('offset_lost', 'topic_changed', 'quarantined', 'retrying')) AS reason
-         FROM pulse.stat_partition t WHERE t.pipeline = p.name) o ON true;
+         FROM pulse.stat_partition t WHERE t.pipeline = p.name) o ON true
+ UNION ALL
+-- A default pipeline that waits to be made.
+SELECT c.pipeline, NULL, NULL, c.state, c.reason, c.hint, c.since, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+  FROM pulse._stat_pipelines() c WHERE NOT EXISTS (SELECT FROM pulse.pipelines p WHERE p.name = c.pipeline);
 COMMENT ON VIEW pulse.stat_pipeline IS
 'one row per pipeline: state (starting running idle paused retrying stopped failed offset_lost topic_changed quarantined) with reason and hint, rate over the last 10 s, lag in records and seconds';

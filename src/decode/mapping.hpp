@@ -33,6 +33,8 @@ struct ColumnSpec {
     bool is_event_time = false;   // too_old / too_new apply
     uint32_t max_bytes = 0;       // 0 = none; longer text is too_long (columns of the unique index)
     std::vector<std::string> path; // reference tokens of the JSON pointer; {name} by default
+
+    bool operator==(const ColumnSpec &) const = default;
 };
 
 enum class UnknownFields : uint8_t { kKeep, kDrop, kReject };
@@ -42,6 +44,8 @@ struct Limits {
     int max_depth = 64;
     int64_t reject_older_than_us = 400LL * 86400 * 1000000; // 0 = never
     int64_t reject_newer_than_us = 86400LL * 1000000;       // 0 = never
+
+    bool operator==(const Limits &) const = default;
 };
 
 struct Mapping {
@@ -49,6 +53,8 @@ struct Mapping {
     int rest_column = -1;            // index in columns of the jsonb column that takes the rest
     UnknownFields unknown_fields = UnknownFields::kKeep;
     Limits limits;
+
+    bool operator==(const Mapping &) const = default;
 };
 
 // "/a/b~1c" -> {"a", "b/c"} (RFC 6901); errors: no leading slash, bad escape.

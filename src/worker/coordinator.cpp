@@ -47,6 +47,7 @@ struct Known {
     bool has_probed = false;
     std::vector<std::string> missing_topics;
     std::string config_error;
+    std::string start_error;       // why new partitions can't begin
     int halts = 0;                 // commands that need its workers gone
     bool is_present = false;       // in the table at the last look
 };
@@ -86,6 +87,7 @@ class Coordinator {
                 if (!Step())
                     break;
                 backoff_.Reset();
+                my_slot->failure_count = 0;
                 SetState(State::kRunning, "", "", 0);
                 pg::Wait(watcher_.fd(), 500);
                 continue;
@@ -133,16 +135,27 @@ class Coordinator {
     void
     MakeDefaultPipeline()
     {
-        const char *reason = nullptr;
-        pg::InTransaction(
-            [&] { pg::CallPg([&] { (void)store::CreateDefaultPipeline(pg::guc_topic, &reason); }); });
-        default_reason_ = OrEmpty(reason);
+        std::string reason;
+        std::string hint = "Call pulse.create_pipeline to take them over, or drop them.";
+        try {
+            const char *found = nullptr;
+            pg::InTransaction(
+                [&] { pg::CallPg([&] { (void)store::CreateDefaultPipeline(pg::guc_topic, &found); }); });
+            reason = OrEmpty(found);
+        } catch (const pg::Error &error) {
+            reason = "the default pipeline cannot be made: " + error.message; // the others go on
+            hint = error.hint;
+        }
+        if (reason.empty() && !is_default_waiting_)
+            return;
+        is_default_waiting_ = !reason.empty();
         pg::CallPg([&] {
             pg::LockShared();
-            pg::PipelineSlot *slot = pg::FindPipeline("events", reason != nullptr);
-            if (reason != nullptr && slot != nullptr)
-                pg::SetPipelineState(slot, State::kStarting, reason,
-                                     "Call pulse.create_pipeline to take them over, or drop them.");
+            pg::PipelineSlot *slot = pg::FindPipeline("events", !reason.empty());
+            if (slot != nullptr && !reason.empty())
+                pg::SetPipelineState(slot, State::kStarting, reason.c_str(), hint.c_str());
+            else if (slot != nullptr && !pipelines_.contains("events"))
+                slot->is_used = false;
             pg::UnlockShared();
         });
     }
@@ -311,7 +324,12 @@ class Coordinator {
         known->has_probed = true;
         known->missing_topics = answer.missing_topics;
         PublishWatermarks(known->name, answer.watermarks);
-        StartNewPartitions(known, answer.watermarks);
+        try {
+            StartNewPartitions(known, answer.watermarks);
+            known->start_error.clear();
+        } catch (const pg::Error &error) {
+            known->start_error = error.message; // a bad start_position must not hold the others up
+        }
     }
 
     static void
@@ -763,6 +781,7 @@ class Coordinator {
             if (slot.kind == pg::ProcessKind::kWorker && strcmp(slot.pipeline, name) == 0) {
                 slot.failure_count = 0;
                 slot.next_start_at = 0;
+                slot.next_retry_at = 0;
             }
         }
         pg::UnlockShared();
@@ -869,8 +888,9 @@ class Coordinator {
             hint = "Check pulse.brokers; the pipeline goes on by itself when the broker answers.";
         } else if (known.partitions.empty()) {
             state = State::kStarting;
-            reason = known.missing_topics.empty() ? "looking for partitions"
-                                                  : "topic \"" + known.missing_topics[0] + "\" does not exist yet";
+            reason = !known.start_error.empty()     ? known.start_error
+                     : known.missing_topics.empty() ? "looking for partitions"
+                                                    : "topic \"" + known.missing_topics[0] + "\" does not exist yet";
         }
         pg::LockShared();
         pg::PipelineSlot *slot = pg::FindPipeline(known.name.c_str(), true);
@@ -893,7 +913,7 @@ class Coordinator {
     std::map<std::string, Known> pipelines_;
     std::vector<Running> running_;
     std::set<std::string> resolving_start_;
-    std::string default_reason_;
+    bool is_default_waiting_ = false;
     bool probe_again_ = false;
     int64_t pruned_at_ = 0;
     ingest::Backoff backoff_{200, 10000, static_cast<uint64_t>(MyProcPid)};

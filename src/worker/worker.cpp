@@ -120,7 +120,10 @@ class Worker {
         definition_version_ = pipeline_.definition.version;
         pipeline_.slot = my_slot->worker_index;
         pipeline_.leaves.clear();
-        pipeline_.mapping = MappingOf(pipeline_.target);
+        auto mapping = MappingOf(pipeline_.target);
+        // The same columns as before (an ANALYZE, a new partition): what was decoded stays good.
+        if (pipeline_.mapping == nullptr || *pipeline_.mapping != *mapping)
+            pipeline_.mapping = std::move(mapping);
         if (reader_ == nullptr)
             StartReader();
         else
@@ -238,6 +241,7 @@ class Worker {
     WaitForBatch()
     {
         SetPhase(Phase::kWaiting);
+        my_slot->failure_count = 0; // it came this far: no reason to start it slowly next time
         my_slot->queue_records = 0;
         int64_t now = GetCurrentTimestamp();
         FlushMirror(now);
@@ -431,6 +435,8 @@ class Worker {
     void
     Recover()
     {
+        if (!my_slot->is_wanted)
+            return; // cancelled by stop()
         int64_t delay_ms = 0;
         State state = State::kRetrying;
         if (ClassOf(error_.sqlstate) == ErrorClass::kEnvironment || error_.sqlstate == "23514") {
@@ -450,7 +456,9 @@ class Worker {
         SetState(state, Describe(error_), error_.hint, delay_ms);
         pg::CallPg([] { pgstat_report_activity(STATE_IDLE, "pulse: waiting to retry"); });
         int64_t until = GetCurrentTimestamp() + delay_ms * 1000;
-        while (my_slot->is_wanted && GetCurrentTimestamp() < until && !ConfigReloadPending)
+        // resume() clears next_retry_at.
+        while (my_slot->is_wanted && my_slot->next_retry_at != 0 && GetCurrentTimestamp() < until &&
+               !ConfigReloadPending)
             pg::Wait(-1, std::max<int64_t>(1, (until - GetCurrentTimestamp()) / 1000));
     }
 
