@@ -25,6 +25,32 @@ pg::Statement resolve_letters = {
     " AND kafka_offset = ANY ($5) AND status <> 'replayed'",
     5, {TEXTOID, TEXTOID, INT4OID, INT4OID, INT8ARRAYOID}, nullptr};
 
+pg::Statement withdraw_letters = {
+    "DELETE FROM raw.dlq WHERE pipeline = $1 AND kafka_topic = $2 AND topic_epoch = $3"
+    " AND kafka_partition = $4 AND kafka_offset = ANY ($5) RETURNING kafka_offset",
+    5, {TEXTOID, TEXTOID, INT4OID, INT4OID, INT8ARRAYOID}, nullptr};
+
+Datum
+OffsetArray(const int64_t *offsets, int count)
+{
+    Datum *values = static_cast<Datum *>(palloc(sizeof(Datum) * count));
+    for (int i = 0; i < count; i++)
+        values[i] = Int64GetDatum(offsets[i]);
+    return PointerGetDatum(construct_array(values, count, INT8OID, 8, true, TYPALIGN_DOUBLE));
+}
+
+// True when the rows carry the record's topic, partition and offset.
+bool
+HasCoordinates(const Target &target)
+{
+    int found = 0;
+    for (int i = 0; i < target.column_count; i++)
+        found += target.columns[i].source == ColumnSource::kKafkaTopic ||
+                 target.columns[i].source == ColumnSource::kKafkaPartition ||
+                 target.columns[i].source == ColumnSource::kKafkaOffset;
+    return found == 3;
+}
+
 Datum
 BytesDatum(std::string_view bytes)
 {
@@ -70,17 +96,39 @@ WriteLetter(const char *pipeline, const OwnedPartition &partition, const ingest:
     return pg::Execute(&insert_letter, arguments, nulls) == 1;
 }
 
+void
+WithdrawLetters(const char *pipeline, const OwnedPartition &partition, const Target &target,
+                const int64_t *offsets, int count, void (*found)(int64_t offset, void *argument), void *argument)
+{
+    if (count == 0 || !HasCoordinates(target))
+        return;
+    Oid types[3] = {TEXTOID, INT4OID, INT8ARRAYOID};
+    Datum key[3] = {CStringGetTextDatum(partition.topic), Int32GetDatum(partition.partition),
+                    OffsetArray(offsets, count)};
+    const char *sql = psprintf("SELECT pg_catalog.array_agg(kafka_offset::bigint) FROM %s WHERE kafka_topic = $1"
+                               " AND kafka_partition = $2 AND kafka_offset = ANY ($3)",
+                               target.qualified_name);
+    if (SPI_execute_with_args(sql, 3, types, key, nullptr, false, 0) != SPI_OK_SELECT)
+        elog(ERROR, "could not look for rows of rejected records");
+    bool is_null = false;
+    Datum rows = pg::GetDatum(0, 1, &is_null);
+    if (is_null)
+        return;
+    Datum arguments[5] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(partition.topic),
+                          Int32GetDatum(partition.topic_epoch), Int32GetDatum(partition.partition), rows};
+    uint64 withdrawn = pg::Execute(&withdraw_letters, arguments);
+    for (uint64 row = 0; row < withdrawn; row++)
+        found(pg::GetInt64(row, 1), argument);
+}
+
 int
 ResolveLetters(const char *pipeline, const OwnedPartition &partition, const int64_t *offsets, int count)
 {
     if (count == 0)
         return 0;
-    Datum *values = static_cast<Datum *>(palloc(sizeof(Datum) * count));
-    for (int i = 0; i < count; i++)
-        values[i] = Int64GetDatum(offsets[i]);
     Datum arguments[5] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(partition.topic),
                           Int32GetDatum(partition.topic_epoch), Int32GetDatum(partition.partition),
-                          PointerGetDatum(construct_array(values, count, INT8OID, 8, true, TYPALIGN_DOUBLE))};
+                          OffsetArray(offsets, count)};
     return static_cast<int>(pg::Execute(&resolve_letters, arguments));
 }
 

@@ -1,6 +1,7 @@
 #include "worker/batch_transaction.hpp"
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "base/error_class.hpp"
 #include "base/fault.hpp"
@@ -40,7 +41,8 @@ struct RangeProgress {
     int64_t new_offset = -1; // -1 = untouched
     int64_t last_timestamp = 0;
     store::PartitionCounts counts{};
-    std::vector<int64_t> read_again; // offsets below highest_offset that are rows now
+    std::vector<int64_t> read_again;     // offsets below highest_offset that are rows now
+    std::vector<int64_t> rejected_again; // and that are rejects now, without a letter before
 };
 
 class BatchTransaction {
@@ -403,9 +405,36 @@ class BatchTransaction {
                 });
                 return written;
             });
+            RangeProgress &range = ranges_[record.range_index];
             if (!is_new)
-                known_letters_.push_back(i);
+                known_letters_.insert(i);
+            else if (record.kafka_offset < range.partition->highest_offset)
+                range.rejected_again.push_back(record.kafka_offset);
         }
+        for (RangeProgress &range : ranges_)
+            if (!range.rejected_again.empty())
+                WithdrawLettersOfRows(&range);
+    }
+
+    // A record that was a row before and is rejected now (it has become too old, say) stays the row it is.
+    void
+    WithdrawLettersOfRows(RangeProgress *range)
+    {
+        std::vector<int64_t> found;
+        found.reserve(range->rejected_again.size()); // nothing may throw inside the door
+        pg::CallPg([&] {
+            pg::InSpi([&] {
+                store::WithdrawLetters(
+                    name_, *range->partition, pipeline_->target, range->rejected_again.data(),
+                    static_cast<int>(range->rejected_again.size()),
+                    [](int64_t offset, void *list) { static_cast<std::vector<int64_t> *>(list)->push_back(offset); },
+                    &found);
+            });
+        });
+        for (uint32_t i = begin_; i < result_.reached; i++)
+            if (&ranges_[batch_.records[i].range_index] == range &&
+                std::find(found.begin(), found.end(), batch_.records[i].kafka_offset) != found.end())
+                known_letters_.insert(i);
     }
 
     void
@@ -494,7 +523,7 @@ class BatchTransaction {
             result_.counts.bytes += static_cast<int64_t>(record.value.size());
             range.last_timestamp = store::FromUnixMs(record.timestamp_ms);
             bool is_known_letter = outcomes_[i] == Outcome::kRejected &&
-                                   std::binary_search(known_letters_.begin(), known_letters_.end(), i);
+                                   known_letters_.contains(i);
             if (outcomes_[i] == Outcome::kInserted)
                 range.counts.rows++;
             else if (outcomes_[i] == Outcome::kDuplicate || is_known_letter)
@@ -601,7 +630,7 @@ class BatchTransaction {
     std::vector<const store::OwnedPartition *> range_partitions_;
     std::vector<Outcome> outcomes_;
     std::vector<SqlReject> sql_rejects_;
-    std::vector<uint32_t> known_letters_; // ascending
+    std::unordered_set<uint32_t> known_letters_; // rejects that are letters, or rows, already
     std::vector<store::StoredEvent> stored_events_;
     int64_t ingested_at_ = 0;
     ingest::Breaker breaker_;
