@@ -24,6 +24,7 @@ class Consumer::Impl {
     bool Poll(int timeout_ms, Message *message);
     Status Assign(const std::vector<PartitionOffset> &partitions);
     bool IsAssigned(const std::string &topic, int32_t partition) const;
+    Status StartMirror();
     void SendMirror();
     void CollectMirror();
     Result<std::vector<TopicMetadata>> FetchTopics(rd_kafka_topic_t *only, int timeout_ms);
@@ -38,6 +39,7 @@ class Consumer::Impl {
     FileDescriptor wakeup_;
     ClientHandle client_;
     QueueHandle queue_;
+    ClientHandle mirror_client_; // made when the first position is mirrored
     QueueHandle mirror_queue_;
     std::vector<QueueHandle> partition_queues_; // of what is assigned
     MessageHandle message_;
@@ -45,7 +47,7 @@ class Consumer::Impl {
     std::vector<PartitionOffset> assigned_;
     std::string event_topic_; // what the last event's Message::topic looks at
     bool is_waiting_ = false; // inside a poll that may block
-    std::string group_id_;    // empty: positions are mirrored nowhere
+    Config config_;           // with an empty group_id positions are mirrored nowhere
     bool is_mirror_sent_ = false;
     std::map<std::pair<std::string, int32_t>, int64_t> unsent_mirror_;
 

@@ -13,8 +13,6 @@ namespace pulse::kafka {
 
 namespace {
 
-constexpr int kMirrorTimeoutMs = 10000;
-
 class Deadline {
   public:
     explicit Deadline(int timeout_ms)
@@ -187,7 +185,7 @@ Consumer::CachedWatermarks(const std::string &topic, int32_t partition) const
 void
 Consumer::MirrorOffsets(const std::vector<PartitionOffset> &offsets)
 {
-    if (impl_->group_id_.empty())
+    if (impl_->config_.group_id.empty())
         return;
     for (const PartitionOffset &offset : offsets)
         if (offset.next_offset >= 0)
@@ -196,45 +194,73 @@ Consumer::MirrorOffsets(const std::vector<PartitionOffset> &offsets)
     impl_->SendMirror();
 }
 
-// One request at a time; what comes meanwhile is merged and sent when the answer is there.
+// A client that does nothing else, so that a silent coordinator holds up no assignment. An admin
+// request (AlterConsumerGroupOffsets) on the reading client would not either, but librdkafka, 2.0.2
+// to 2.15.0, aborts the process when the coordinator's connection breaks at the wrong moment
+// (assertion eonce->refcnt > 0, issues 3663 and 4605).
+Status
+Consumer::Impl::StartMirror()
+{
+    Result<ConfHandle> conf = BuildConf(config_, ClientRole::kConsumer);
+    if (!conf.ok())
+        return Status::Error(conf.message());
+    // The reading client tells of the same brokers; what this one says is dropped.
+    rd_kafka_conf_set_error_cb(conf.value().get(), [](rd_kafka_t *, int, const char *, void *) {});
+    rd_kafka_conf_set_log_cb(conf.value().get(),
+                             [](const rd_kafka_t *, int, const char *, const char *) {});
+    Result<ClientHandle> client =
+        NewClient(config_, ClientRole::kConsumer, std::move(conf.value()));
+    if (!client.ok())
+        return Status::Error(client.message());
+    mirror_client_ = std::move(client.value());
+    mirror_queue_.reset(rd_kafka_queue_new(mirror_client_.get()));
+    QueueHandle main_queue(rd_kafka_queue_get_main(mirror_client_.get()));
+    rd_kafka_queue_forward(main_queue.get(), mirror_queue_.get());
+    (void)rd_kafka_set_log_queue(mirror_client_.get(), mirror_queue_.get());
+    const uint64_t one = 1;
+    rd_kafka_queue_io_event_enable(mirror_queue_.get(), wakeup_.get(), &one, sizeof(one));
+    return Status::Ok();
+}
+
+// One commit at a time; what comes meanwhile is merged and sent when the answer is there.
 void
 Consumer::Impl::SendMirror()
 {
     if (is_mirror_sent_ || unsent_mirror_.empty())
         return;
+    if (!mirror_client_) {
+        Status status = StartMirror();
+        if (!status.ok()) {
+            events_.AddLog(7, "MIRROR", status.message().c_str());
+            return;
+        }
+    }
     PartitionListHandle list(
         rd_kafka_topic_partition_list_new(static_cast<int>(unsent_mirror_.size())));
     for (const auto &[partition, next_offset] : unsent_mirror_)
         rd_kafka_topic_partition_list_add(list.get(), partition.first.c_str(), partition.second)
             ->offset = next_offset;
     unsent_mirror_.clear();
-
-    AdminOptionsHandle options(
-        rd_kafka_AdminOptions_new(client_.get(), RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS));
-    char reason[256] = "";
-    (void)rd_kafka_AdminOptions_set_request_timeout(options.get(), kMirrorTimeoutMs, reason,
-                                                    sizeof(reason));
-    AlterOffsetsHandle request(
-        rd_kafka_AlterConsumerGroupOffsets_new(group_id_.c_str(), list.get()));
-    rd_kafka_AlterConsumerGroupOffsets_t *requests[] = {request.get()};
-    rd_kafka_AlterConsumerGroupOffsets(client_.get(), requests, 1, options.get(),
-                                       mirror_queue_.get());
-    is_mirror_sent_ = true;
+    rd_kafka_resp_err_t code = rd_kafka_commit_queue(mirror_client_.get(), list.get(),
+                                                     mirror_queue_.get(), nullptr, nullptr);
+    is_mirror_sent_ = code == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
 void
 Consumer::Impl::CollectMirror()
 {
     // Asking an empty queue's length is cheap; polling one costs a system call.
-    if (!is_mirror_sent_ || rd_kafka_queue_length(mirror_queue_.get()) == 0)
-        return;
-    EventHandle event(rd_kafka_queue_poll(mirror_queue_.get(), 0));
-    if (!event)
-        return;
-    is_mirror_sent_ = false;
-    if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR)
-        events_.AddLog(7, "MIRROR", rd_kafka_event_error_string(event.get()));
-    SendMirror();
+    while (mirror_queue_ && rd_kafka_queue_length(mirror_queue_.get()) > 0) {
+        EventHandle event(rd_kafka_queue_poll(mirror_queue_.get(), 0));
+        if (!event)
+            break;
+        if (rd_kafka_event_type(event.get()) != RD_KAFKA_EVENT_OFFSET_COMMIT)
+            continue;
+        is_mirror_sent_ = false;
+        if (rd_kafka_event_error(event.get()) != RD_KAFKA_RESP_ERR_NO_ERROR)
+            events_.AddLog(7, "MIRROR", rd_kafka_event_error_string(event.get()));
+        SendMirror();
+    }
 }
 
 } // namespace pulse::kafka

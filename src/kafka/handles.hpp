@@ -44,10 +44,6 @@ using PartitionListHandle = std::unique_ptr<rd_kafka_topic_partition_list_t,
                                             Deleter<rd_kafka_topic_partition_list_destroy>>;
 using MetadataHandle = std::unique_ptr<const struct rd_kafka_metadata, Deleter<DestroyMetadata>>;
 using HeadersHandle = std::unique_ptr<rd_kafka_headers_t, Deleter<rd_kafka_headers_destroy>>;
-using AdminOptionsHandle =
-    std::unique_ptr<rd_kafka_AdminOptions_t, Deleter<rd_kafka_AdminOptions_destroy>>;
-using AlterOffsetsHandle = std::unique_ptr<rd_kafka_AlterConsumerGroupOffsets_t,
-                                           Deleter<rd_kafka_AlterConsumerGroupOffsets_destroy>>;
 using ErrorHandle = std::unique_ptr<rd_kafka_error_t, Deleter<rd_kafka_error_destroy>>;
 
 class FileDescriptor {
