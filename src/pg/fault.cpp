@@ -1,6 +1,6 @@
 // Fault points of test builds (base/fault.hpp). A spent action stays spent in its process until
-// pulse.fault changes, so that a retry can succeed. With pulse.fault_token set it fires once in all
-// processes: whoever removes that file first.
+// pulse.fault or pulse.fault_token changes, so that a retry can succeed. With pulse.fault_token set it
+// fires once in all processes: whoever removes that file first.
 #include "base/fault.hpp"
 
 #ifdef PULSE_TESTING
@@ -56,9 +56,10 @@ HitFault(const char *point)
     }
     if (pg::guc_fault == nullptr)
         return;
-    if (*armed_from != pg::guc_fault) {
-        *armed_from = pg::guc_fault;
-        Parse(*armed_from);
+    std::string setting = std::string(pg::guc_fault) + "\n" + pg::guc_fault_token;
+    if (*armed_from != setting) {
+        *armed_from = setting;
+        Parse(pg::guc_fault);
     }
     auto entry = armed->find(point);
     if (entry == armed->end() || --entry->second.passes_left != 0)

@@ -1,5 +1,6 @@
 #include "store/writer.hpp"
 
+#include "base/fault.hpp"
 #include "pg/spi.hpp"
 #include "store/time.hpp"
 
@@ -500,5 +501,9 @@ PULSE_SQL_FUNCTION(pulse_at_record)
     if (job == nullptr)
         PG_RETURN_BOOL(false);
     job->current_record = record < 0 ? pulse::store::kNoRecord : static_cast<uint32_t>(record);
+#ifdef PULSE_TESTING
+    if (record >= 0 && job->current_record - job->slice.begin >= (job->slice.end - job->slice.begin) / 2)
+        pulse::pg::CallCpp([] { PULSE_FAULT("after_half_insert"); });
+#endif
     PG_RETURN_BOOL(record >= 0);
 }

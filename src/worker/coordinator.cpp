@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fault.hpp"
 #include "ingest/backoff.hpp"
 #include "ingest/watcher.hpp"
 #include "pg/guc.hpp"
@@ -706,6 +707,7 @@ class Coordinator {
         }
         std::string trouble;
         std::string sqlstate;
+        PULSE_FAULT("before_seek");
         try {
             pg::InTransaction([&] {
                 for (const PartitionOffset &resolved : answer.resolved)
@@ -722,6 +724,7 @@ class Coordinator {
             Finish(command, sqlstate, trouble, "Offsets are as they were.");
             return;
         }
+        PULSE_FAULT("after_seek");
         pg::CallPg([&] {
             pg::LockShared();
             for (const PartitionOffset &resolved : answer.resolved) {

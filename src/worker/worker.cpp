@@ -58,6 +58,7 @@ class Worker {
             if (std::exchange(has_error_, false))
                 Recover();
         }
+        PULSE_FAULT("before_exit");
         SetPhase(Phase::kExiting);
     }
 
@@ -88,6 +89,7 @@ class Worker {
             WaitForBatch();
             return;
         }
+        PULSE_FAULT("after_poll");
         WriteSome();
     }
 
@@ -401,6 +403,7 @@ class Worker {
     {
         if (mirror_.empty() || now - mirrored_at_ < kMirrorEveryUs)
             return;
+        PULSE_FAULT("before_mirror");
         mirrored_at_ = now;
         reader_->Mirror(std::exchange(mirror_, {}));
     }

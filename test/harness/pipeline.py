@@ -39,6 +39,7 @@ class Pulse:
         self.broker = broker
         self.topic = topic
         self.crashes_expected = False
+        self._fault_token = None
         self._log_mark = 0
 
     # --- sending
@@ -143,18 +144,21 @@ class Pulse:
 
     def arm(self, point, action, *, once=True, passes=1):
         """Arms a fault point (error, fatal, kill, stop) of a test build. With once it fires in the
-        first process that gets there, and never again, whatever restarts in between."""
+        first process that gets there, and never again, whatever restarts in between. A process
+        reads the setting when it next has nothing to do: what it was about to do comes first."""
         token = ""
         if once:
-            token = self.cluster.directory / "fault-token"
+            token = self.cluster.directory / f"fault-{uuid.uuid4().hex[:8]}"
             token.touch()
             place.give_to_server(token)
+        self._fault_token = token
         if action == "kill":
             self.crashes_expected = True
         self.cluster.configure(pulse__fault=f"{point}:{action}:{passes}", pulse__fault_token=token)
 
     def fault_fired(self):
-        return not (self.cluster.directory / "fault-token").exists()
+        assert self._fault_token, "no fault is armed"
+        return not self._fault_token.exists()
 
     def wait_fault(self, timeout=30):
         wait_until(self.fault_fired, "the fault to fire", timeout)
