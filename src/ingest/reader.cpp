@@ -323,7 +323,9 @@ class Reader::Impl {
         // What precedes the error is in the batch; what librdkafka has prefetched behind it is dropped
         // and read again from the position (K4).
         state->is_blocked = true;
-        if (message_.is_out_of_range) {
+        // An error of the assignment before names an offset that is not ours: the next assign decides.
+        bool is_stale = message_.offset >= 0 && message_.offset != state->position;
+        if (message_.is_out_of_range && !is_stale) {
             state->is_lost = true;
             AddNotice({Notice::Kind::kOffsetLost, state->topic, state->partition, state->position,
                        message_.error_text});

@@ -1,0 +1,209 @@
+// What the coordinator's thread learns from the broker, against librdkafka's mock brokers.
+// src/ingest/watcher.hpp.
+#include "ingest/watcher.hpp"
+
+#include <gtest/gtest.h>
+
+#include <poll.h>
+
+#include "mock_broker.hpp"
+
+namespace pulse::ingest {
+
+namespace {
+
+using kafka::Deadline;
+using kafka::MockBroker;
+
+WatchRequest
+Probe(const std::string &brokers, std::vector<std::string> topics, int64_t id = 0) {
+    WatchRequest request;
+    request.kind = WatchRequest::Kind::kProbe;
+    request.id = id;
+    request.pipeline = "events";
+    request.config.brokers = brokers;
+    request.config.client_id = "pulse-test";
+    request.topics = std::move(topics);
+    return request;
+}
+
+WatchRequest
+Resolve(const std::string &brokers, std::vector<PartitionOffset> partitions, Position position) {
+    WatchRequest request = Probe(brokers, {}, 1);
+    request.kind = WatchRequest::Kind::kResolve;
+    request.partitions = std::move(partitions);
+    request.position = position;
+    return request;
+}
+
+std::vector<WatchAnswer>
+TakeAnswers(Watcher &watcher, size_t count) {
+    std::vector<WatchAnswer> answers;
+    Deadline deadline(40);
+    while (answers.size() < count && !deadline.IsOver()) {
+        pollfd fd = {watcher.fd(), POLLIN, 0};
+        (void)poll(&fd, 1, 1000);
+        for (WatchAnswer &answer : watcher.TakeAnswers())
+            answers.push_back(std::move(answer));
+    }
+    return answers;
+}
+
+WatchAnswer
+AskOne(Watcher &watcher, WatchRequest request) {
+    watcher.Ask(std::move(request));
+    std::vector<WatchAnswer> answers = TakeAnswers(watcher, 1);
+    if (answers.empty())
+        throw std::runtime_error("no answer");
+    return answers[0];
+}
+
+// "topic/partition low..high", sorted as they came.
+std::vector<std::string>
+Show(const std::vector<PartitionWatermarks> &watermarks) {
+    std::vector<std::string> result;
+    for (const PartitionWatermarks &entry : watermarks)
+        result.push_back(entry.topic + "/" + std::to_string(entry.partition) + " " +
+                         std::to_string(entry.low) + ".." + std::to_string(entry.high));
+    return result;
+}
+
+std::vector<int64_t>
+Offsets(const WatchAnswer &answer) {
+    std::vector<int64_t> result;
+    for (const PartitionOffset &entry : answer.resolved)
+        result.push_back(entry.next_offset);
+    return result;
+}
+
+} // namespace
+
+TEST(WatcherTest, FindsPartitionsAndTheirEnds) {
+    MockBroker broker;
+    broker.CreateTopic("events", 2);
+    broker.CreateTopic("other", 1);
+    broker.ProduceNumbers("events", 1, 0, 7);
+    Watcher watcher;
+    WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"events"}));
+    EXPECT_EQ(answer.error, "");
+    EXPECT_EQ(answer.pipeline, "events");
+    EXPECT_EQ(Show(answer.watermarks),
+              (std::vector<std::string>{"events/0 0..0", "events/1 0..7"}));
+    EXPECT_TRUE(answer.missing_topics.empty());
+
+    broker.ProduceNumbers("events", 0, 0, 3);
+    answer = AskOne(watcher, Probe(broker.brokers(), {"other", "events"}));
+    EXPECT_EQ(Show(answer.watermarks),
+              (std::vector<std::string>{"events/0 0..3", "events/1 0..7", "other/0 0..0"}));
+}
+
+TEST(WatcherTest, NamesMissingTopicsAndCreatesNone) {
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    Watcher watcher;
+    for (int round = 0; round < 2; round++) {
+        WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"nowhere", "events"}));
+        EXPECT_EQ(answer.error, "");
+        EXPECT_EQ(answer.missing_topics, (std::vector<std::string>{"nowhere"}));
+        EXPECT_EQ(Show(answer.watermarks), (std::vector<std::string>{"events/0 0..0"}));
+    }
+    broker.CreateTopic("nowhere", 1);
+    WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"nowhere"}));
+    EXPECT_TRUE(answer.missing_topics.empty());
+    EXPECT_EQ(Show(answer.watermarks), (std::vector<std::string>{"nowhere/0 0..0"}));
+}
+
+TEST(WatcherTest, MatchesRegularExpressions) {
+    MockBroker broker;
+    for (const char *topic : {"clicks_de", "clicks_fr", "myclicks_de", "__consumer_offsets"})
+        broker.CreateTopic(topic, 1);
+    Watcher watcher;
+    WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"^clicks_(de|fr)$"}));
+    EXPECT_EQ(answer.error, "");
+    EXPECT_EQ(Show(answer.watermarks),
+              (std::vector<std::string>{"clicks_de/0 0..0", "clicks_fr/0 0..0"}));
+    answer = AskOne(watcher, Probe(broker.brokers(), {"^.*"}));
+    EXPECT_EQ(answer.watermarks.size(), 3u) << "Kafka's own topics are not for pipelines";
+    answer = AskOne(watcher, Probe(broker.brokers(), {"^nothing"}));
+    EXPECT_EQ(answer.error, "");
+    EXPECT_TRUE(answer.watermarks.empty());
+    EXPECT_TRUE(answer.missing_topics.empty());
+    answer = AskOne(watcher, Probe(broker.brokers(), {"^clicks_("}));
+    EXPECT_NE(answer.error, "");
+    answer = AskOne(watcher, Probe(broker.brokers(), {"^clicks_d"}));
+    EXPECT_EQ(answer.watermarks.size(), 1u) << "a bad pattern harms nothing else";
+}
+
+TEST(WatcherTest, ResolvesPositions) {
+    MockBroker broker;
+    broker.CreateTopic("events", 2);
+    broker.ProduceNumbers("events", 0, 0, 10);
+    broker.ProduceNumbers("events", 1, 0, 5);
+    Watcher watcher;
+    std::vector<PartitionOffset> both{{"events", 0, 0}, {"events", 1, 0}};
+    auto ask = [&](Position position) {
+        return AskOne(watcher, Resolve(broker.brokers(), both, position));
+    };
+    WatchAnswer answer = ask({Position::Kind::kEarliest, 0});
+    EXPECT_EQ(answer.error, "");
+    EXPECT_EQ(answer.kind, WatchRequest::Kind::kResolve);
+    EXPECT_EQ(Offsets(answer), (std::vector<int64_t>{0, 0}));
+    EXPECT_EQ(Show(answer.watermarks),
+              (std::vector<std::string>{"events/0 0..10", "events/1 0..5"}));
+    EXPECT_EQ(Offsets(ask({Position::Kind::kLatest, 0})), (std::vector<int64_t>{10, 5}));
+    EXPECT_EQ(Offsets(ask({Position::Kind::kOffset, 7})), (std::vector<int64_t>{7, 7}))
+        << "the asker compares it with the ends";
+    // A time after the last record is the end of the log.
+    EXPECT_EQ(Offsets(ask({Position::Kind::kTime, 4102444800000})), (std::vector<int64_t>{10, 5}));
+}
+
+TEST(WatcherTest, SaysWhyThereIsNoAnswer) {
+    Watcher watcher;
+    WatchAnswer answer = AskOne(watcher, Probe("localhost:1", {"events"}));
+    EXPECT_NE(answer.error, "");
+    EXPECT_TRUE(answer.watermarks.empty());
+    WatchRequest request = Probe("localhost:1", {"events"});
+    request.config.options = {{"fetch.wait.max.ms", "a while"}};
+    answer = AskOne(watcher, std::move(request));
+    EXPECT_NE(answer.error.find("fetch.wait.max.ms"), std::string::npos) << answer.error;
+}
+
+// The coordinator of many pipelines: one broker that is away takes no answer from the others.
+TEST(WatcherTest, AnswersInOrder) {
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    Watcher watcher;
+    watcher.Ask(Probe(broker.brokers(), {"events"}, 1));
+    watcher.Ask(Probe("localhost:1", {"events"}, 2));
+    watcher.Ask(Probe(broker.brokers(), {"events"}, 3));
+    std::vector<WatchAnswer> answers = TakeAnswers(watcher, 3);
+    ASSERT_EQ(answers.size(), 3u);
+    for (size_t i = 0; i < 3; i++) {
+        EXPECT_EQ(answers[i].id, static_cast<int64_t>(i) + 1);
+        EXPECT_EQ(answers[i].error.empty(), i != 1);
+    }
+}
+
+TEST(WatcherTest, ReachesABrokerThatWasAway) {
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    rd_kafka_mock_broker_set_down(broker.cluster(), 1);
+    Watcher watcher;
+    EXPECT_NE(AskOne(watcher, Probe(broker.brokers(), {"events"})).error, "");
+    rd_kafka_mock_broker_set_up(broker.cluster(), 1);
+    Deadline deadline(30);
+    std::string error = "not asked";
+    while (!error.empty() && !deadline.IsOver())
+        error = AskOne(watcher, Probe(broker.brokers(), {"events"})).error;
+    EXPECT_EQ(error, "");
+}
+
+TEST(WatcherTest, CanBeDestroyedWithRequestsWaiting) {
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    Watcher watcher;
+    for (int i = 0; i < 50; i++)
+        watcher.Ask(Probe(broker.brokers(), {"events"}, i));
+}
+
+} // namespace pulse::ingest
