@@ -1,10 +1,12 @@
 // pulse.decode(): the decoder from SQL, with a pipeline's own columns and limits. Regime: PG and doors.
+#include <charconv>
 #include <chrono>
 #include <memory>
 
 #include "decode/decoder.hpp"
 #include "pg/guc.hpp"
 #include "store/target.hpp"
+#include "store/time.hpp"
 #include "worker/config.hpp"
 #include "pg/prelude.hpp"
 
@@ -43,15 +45,17 @@ AppendText(std::string *json, std::string_view text)
     *json += '"';
 }
 
-// A timestamp cell as PostgreSQL prints it in JSON.
+// As PostgreSQL prints it in JSON, whatever DateStyle says. A date's cell counts days.
 void
 AppendTime(std::string *json, int64_t unix_us, bool is_date)
 {
-    const char *text = pg::CallPg([&]() -> const char * {
+    char text[129]; // MAXDATELEN + 1
+    pg::CallPg([&] {
         if (is_date)
-            return DatumGetCString(DirectFunctionCall1(date_out, DateADTGetDatum(static_cast<DateADT>(unix_us - 10957))));
-        return DatumGetCString(DirectFunctionCall1(
-            timestamptz_out, TimestampTzGetDatum(unix_us - 946684800000000LL)));
+            JsonEncodeDateTime(text, DateADTGetDatum(static_cast<DateADT>(unix_us - store::kEpochDays)), DATEOID,
+                               nullptr);
+        else
+            JsonEncodeDateTime(text, TimestampTzGetDatum(store::FromUnixUs(unix_us)), TIMESTAMPTZOID, nullptr);
     });
     AppendText(json, text);
 }
@@ -85,8 +89,7 @@ ToJson(const decode::Mapping &mapping, const Cell *cells)
             break;
         case CellKind::kReal: {
             char number[32];
-            snprintf(number, sizeof(number), "%.17g", cell.real);
-            json += number;
+            json.append(number, std::to_chars(number, number + sizeof(number), cell.real).ptr);
             break;
         }
         case CellKind::kBool:
