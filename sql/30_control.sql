@@ -229,10 +229,6 @@ BEGIN
     IF octet_length(name) NOT BETWEEN 1 AND 63 THEN
         RAISE EXCEPTION 'name of a pipeline must have 1 to 63 bytes' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF EXISTS (SELECT FROM pulse.pipelines p WHERE p.name = create_pipeline.name) THEN
-        RAISE EXCEPTION 'pipeline "%" exists', name USING ERRCODE = 'duplicate_object',
-            HINT = 'Change it with pulse.alter_pipeline, or drop it first.';
-    END IF;
     IF cardinality(topics) = 0 THEN
         RAISE EXCEPTION 'a pipeline needs a topic' USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -246,13 +242,24 @@ BEGIN
     PERFORM pulse._create_data_tables(coalesce(settings ->> 'partition_by', 'day'));
     IF to_regclass(target) IS NULL THEN
         RAISE EXCEPTION 'table % does not exist', target USING ERRCODE = 'undefined_table',
-            HINT = 'Create it first; only raw.events is made by pulse.';
+            HINT = 'Name it with its schema. Only raw.events is made by pulse.';
     END IF;
     SELECT format('%I.%I', n.nspname, c.relname) INTO qualified
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(target);
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(target)
+       AND n.nspname NOT IN ('pulse', 'live', 'information_schema') AND n.nspname NOT LIKE 'pg\_%'
+       AND (n.nspname, c.relname) <> ('raw', 'dlq');
+    IF qualified IS NULL THEN
+        RAISE EXCEPTION '% is no table for events', target USING ERRCODE = 'wrong_object_type',
+            HINT = 'Catalogs, temporary tables and the tables of pulse itself are not written by pipelines.';
+    END IF;
     INSERT INTO pulse.pipelines (name, topics, target, settings, columns, owner)
     VALUES (create_pipeline.name, create_pipeline.topics, qualified, create_pipeline.settings,
-            pulse._columns_of(qualified), current_user);
+            pulse._columns_of(qualified), current_user)
+    ON CONFLICT ON CONSTRAINT pipelines_pkey DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'pipeline "%" exists', name USING ERRCODE = 'duplicate_object',
+            HINT = 'Change it with pulse.alter_pipeline, or drop it first.';
+    END IF;
     IF NOT pulse._check_target(name, qualified) THEN
         RAISE WARNING '% has no unique index that tells duplicates', qualified
             USING HINT = 'Records read again, after a seek backwards for example, would be inserted again.';
@@ -277,6 +284,9 @@ BEGIN
      WHERE p.name = alter_pipeline.name;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
+    END IF;
+    IF jsonb_typeof(settings -> 'mapping') = 'object' THEN
+        PERFORM pulse._check_target(p.name, p.target) FROM pulse.pipelines p WHERE p.name = alter_pipeline.name;
     END IF;
     PERFORM pulse._wake();
 END

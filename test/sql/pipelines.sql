@@ -1,0 +1,82 @@
+-- create_pipeline, alter_pipeline, drop_pipeline, and everything that asks a coordinator there isn't.
+\set SHOW_CONTEXT never
+
+SELECT pulse.create_pipeline('clicks', ARRAY['clicks_de', 'clicks_fr']);
+SELECT name, topics, target, settings, columns, owner = current_user AS is_mine, desired_state
+  FROM pulse.pipelines;
+\d raw.events
+\d raw.dlq
+\d live.events_minute
+SELECT * FROM pulse.stat_partition;
+SELECT pipeline, topics, target, state, workers, lag FROM pulse.stat_pipeline;
+
+-- Refused, with what to do about it.
+SELECT pulse.create_pipeline('clicks', ARRAY['other']);
+SELECT pulse.create_pipeline('', ARRAY['x']);
+SELECT pulse.create_pipeline(repeat('x', 64), ARRAY['x']);
+SELECT pulse.create_pipeline('none', ARRAY[]::text[]);
+SELECT pulse.create_pipeline('bad', ARRAY['has space']);
+SELECT pulse.create_pipeline('bad', ARRAY['ok', NULL]);
+SELECT pulse.create_pipeline('bad', ARRAY[repeat('x', 250)]);
+SELECT pulse.create_pipeline('bad', ARRAY['x'], 'public.nowhere');
+SELECT pulse.create_pipeline('bad', ARRAY['x'], 'pg_catalog.pg_class');
+SELECT pulse.create_pipeline('bad', ARRAY['x'], 'live._events_minute');
+SELECT pulse.create_pipeline('bad', ARRAY['x'], 'pulse.offsets');
+SELECT pulse.create_pipeline('bad', ARRAY['x'], 'raw.dlq');
+CREATE TEMP TABLE passing (a text PRIMARY KEY);
+SELECT pulse.create_pipeline('bad', ARRAY['x'], 'pg_temp.passing');
+SELECT pulse.create_pipeline('bad', ARRAY['x'], 'orders'); -- which orders?
+SELECT pulse.create_pipeline('bad', ARRAY['x'], settings => '{"batch_max_rows": -1}');
+SELECT pulse.create_pipeline(NULL, ARRAY['x']) IS NULL AS nothing_happens;
+SELECT pulse.alter_pipeline('nobody', '{}');
+SELECT pulse.drop_pipeline('nobody');
+SELECT count(*) AS pipelines FROM pulse.pipelines;
+
+-- Any table can be a target.
+CREATE TABLE public.orders (id bigint PRIMARY KEY, amount numeric(10, 2) NOT NULL, at timestamptz, properties jsonb);
+SELECT pulse.create_pipeline('orders', ARRAY['^orders_.*'], 'public.orders', '{"mapping": {"amount": "/price/total"}}');
+SELECT target, columns, settings FROM pulse.pipelines WHERE name = 'orders';
+CREATE TABLE public.heap (a text, b int);
+SELECT pulse.create_pipeline('heap', ARRAY['heap'], 'public.heap');
+CREATE TABLE public.deferred (a text PRIMARY KEY DEFERRABLE);
+SELECT pulse.create_pipeline('deferred', ARRAY['deferred'], 'public.deferred');
+CREATE TABLE public.guarded (a text PRIMARY KEY);
+ALTER TABLE public.guarded ENABLE ROW LEVEL SECURITY;
+ALTER TABLE public.guarded FORCE ROW LEVEL SECURITY;
+SELECT pulse.create_pipeline('guarded', ARRAY['guarded'], 'public.guarded');
+CREATE VIEW public.a_view AS SELECT a FROM public.heap;
+SELECT pulse.create_pipeline('view', ARRAY['view'], 'public.a_view');
+SELECT pulse.alter_pipeline('orders', '{"mapping": {"no_such_column": "/x"}}');
+SELECT pulse.alter_pipeline('orders', '{"mapping": {"amount": "price"}}');
+
+-- A column that comes is taken up by the next alter_pipeline.
+ALTER TABLE public.orders ADD COLUMN note text;
+SELECT pulse.alter_pipeline('orders', '{}');
+SELECT columns FROM pulse.pipelines WHERE name = 'orders';
+
+-- Without brokers nothing runs, and whoever asks is told so.
+SELECT pulse.pause('clicks');
+SELECT pulse.resume('clicks');
+SELECT pulse.stop('clicks');
+SELECT pulse.seek('clicks', 'earliest');
+SELECT pulse.seek('heap', 'earliest');
+SELECT pulse.seek('nobody', 'earliest');
+SELECT pulse.seek('clicks', 'the day before yesterday');
+SELECT pulse.seek('clicks', NULL);
+SELECT pulse._seek(NULL, NULL, NULL, NULL); -- crashed once
+SELECT pulse.wait_until_caught_up('clicks', '1s');
+SELECT pulse.wait_until_caught_up('nobody', '1s');
+SELECT pulse.ingest_horizon() <= clock_timestamp() AS has_horizon;
+
+-- Dropping a pipeline keeps its data and says where it was.
+INSERT INTO pulse.offsets (pipeline, topic, partition, next_offset, highest_offset) VALUES ('clicks', 'clicks_de', 0, 42, 42);
+SELECT topic, partition, next_offset, lag, state FROM pulse.stat_partition;
+SELECT pulse.drop_pipeline('clicks');
+SELECT pipeline, topic, partition, old_offset, new_offset, reason FROM pulse.offset_log;
+SELECT count(*) AS offsets FROM pulse.offsets;
+SELECT to_regclass('raw.events') IS NOT NULL AS has_rows;
+SELECT pulse.drop_pipeline(name) FROM pulse.pipelines ORDER BY name;
+DELETE FROM pulse.offset_log;
+DROP TABLE orders, heap, deferred, guarded CASCADE;
+SET client_min_messages = warning;
+DROP SCHEMA raw, live CASCADE;

@@ -1,0 +1,51 @@
+-- Who may do what (hazards: a function left to PUBLIC, a definer without search_path, a secret).
+\set SHOW_CONTEXT never
+CREATE ROLE regress_pulse_nobody;
+CREATE ROLE regress_pulse_monitor IN ROLE pg_monitor;
+CREATE ROLE regress_pulse_operator;
+
+-- What PUBLIC may call: the batch of a running worker, and constants.
+SELECT p.oid::regprocedure AS for_public FROM pg_proc p
+ WHERE pronamespace = 'pulse'::regnamespace AND has_function_privilege('regress_pulse_nobody', p.oid, 'EXECUTE')
+ ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT c.oid::regclass AS for_public, privilege
+  FROM pg_class c CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) privilege
+ WHERE relnamespace = 'pulse'::regnamespace AND relkind IN ('r', 'v')
+   AND has_table_privilege('regress_pulse_nobody', c.oid, privilege) ORDER BY 1, 2;
+SELECT p.oid::regprocedure AS definer_without_search_path FROM pg_proc p
+ WHERE pronamespace = 'pulse'::regnamespace AND prosecdef
+   AND NOT coalesce(array_to_string(proconfig, ' '), '') LIKE '%search_path=%';
+-- A setting that could hold a secret is not for everybody's eyes, and no setting is a user's to change.
+SELECT name FROM pg_settings WHERE name LIKE 'pulse.%' AND name ~ 'password|secret' AND name <> 'pulse.secrets_file';
+SELECT name, context FROM pg_settings WHERE name LIKE 'pulse.%' AND context NOT IN ('sighup', 'postmaster');
+
+-- What pg_monitor may read.
+SELECT c.oid::regclass AS for_monitor FROM pg_class c
+ WHERE relnamespace = 'pulse'::regnamespace AND relkind IN ('r', 'v')
+   AND has_table_privilege('regress_pulse_monitor', c.oid, 'SELECT') ORDER BY c.relname COLLATE "C";
+SET ROLE regress_pulse_monitor;
+SELECT count(*) FROM pulse.stat_pipeline;
+SELECT count(*) FROM pulse.stat_partition;
+SELECT count(*) FROM pulse.stat_worker;
+DELETE FROM pulse.offsets;
+SELECT pulse.pause('events');
+RESET ROLE;
+
+SET ROLE regress_pulse_nobody;
+SELECT * FROM pulse.pipelines;
+SELECT * FROM pulse.stat_worker;
+SELECT pulse.create_pipeline('mine', ARRAY['mine']);
+SELECT * FROM pulse.decode('events', '{}');
+SELECT * FROM pulse.verify('events');
+SELECT pulse._wake();
+SELECT count(*) > 20 AS has_codes FROM pulse.error_codes;
+-- The batch of a worker is nowhere else.
+SELECT * FROM pulse._batch() AS (a int);
+SELECT pulse._at_record(0);
+RESET ROLE;
+
+-- Somebody else's tables in raw or live are not adopted.
+CREATE SCHEMA raw AUTHORIZATION regress_pulse_operator;
+SELECT pulse.create_pipeline('planted', ARRAY['planted']);
+DROP SCHEMA raw;
+DROP ROLE regress_pulse_nobody, regress_pulse_monitor, regress_pulse_operator;
