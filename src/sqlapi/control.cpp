@@ -192,6 +192,10 @@ PULSE_SQL_FUNCTION(pulse_seek)
     }
     if (strlen(position) >= sizeof(pg::Command::argument))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("position is too long")));
+    // Commands say "all partitions" by -1; a caller says it by NULL.
+    if (!PG_ARGISNULL(2) && PG_GETARG_INT32(2) < 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("partition %d does not exist", PG_GETARG_INT32(2))));
     sqlapi::AskFromSql({pg::CommandKind::kSeek, text_to_cstring(PG_GETARG_TEXT_PP(0)),
                         PG_ARGISNULL(3) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(3)),
                         PG_ARGISNULL(2) ? -1 : PG_GETARG_INT32(2), position});

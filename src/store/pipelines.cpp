@@ -75,6 +75,16 @@ CopyColumn(uint64 row, int column, MemoryContext context)
     return value == nullptr ? nullptr : MemoryContextStrdup(context, value);
 }
 
+int64_t
+ParseOffset(const char *digits)
+{
+    errno = 0;
+    int64_t offset = strtoll(digits, nullptr, 10);
+    if (errno == ERANGE)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("offset %s is out of range", digits)));
+    return offset;
+}
+
 } // namespace
 
 bool
@@ -208,7 +218,7 @@ ParsePosition(const char *text)
     if (pg_strcasecmp(text, "latest") == 0)
         return {ingest::Position::Kind::kLatest, 0};
     if (strlen(text) > 0 && strspn(text, "0123456789") == strlen(text))
-        return {ingest::Position::Kind::kOffset, pg_strtoint64(text)};
+        return {ingest::Position::Kind::kOffset, ParseOffset(text)};
     TimestampTz timestamp = 0;
     if (text[0] == '-') {
         Interval *back = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
@@ -220,6 +230,9 @@ ParsePosition(const char *text)
         timestamp = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text),
                                                             ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
     }
+    if (TIMESTAMP_NOT_FINITE(timestamp))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" is no position", text),
+                        errhint("Say earliest or latest.")));
     return {ingest::Position::Kind::kTime, ToUnixUs(timestamp) / 1000};
 }
 

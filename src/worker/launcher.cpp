@@ -115,7 +115,9 @@ class Launcher {
         handles_[index] = nullptr;
         pg::LockShared();
         pg::ProcessSlot *slot = &pg::shared->processes[index];
-        slot->pid = 0;
+        // Unless another one has the slot: started by an earlier launcher, it was there before ours.
+        if (slot->pid != 0 && kill(slot->pid, 0) != 0)
+            slot->pid = 0;
         // The process sets it back when it ended as asked or had committed something.
         int delay_s = slot->failure_count <= 1 ? 0 : Min(1 << Min(slot->failure_count - 2, 6), kMaxRestartDelaySeconds);
         slot->next_start_at = GetCurrentTimestamp() + delay_s * kSecond;
