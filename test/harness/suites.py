@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from . import place
@@ -180,12 +181,14 @@ def tap():
         PATH=f"{installation.bindir}:{os.environ['PATH']}", TESTDIR=str(work),
         PG_REGRESS=str(installation.pgxs / "src" / "test" / "regress" / "pg_regress"),
         HOME=str(work))
-    broker = None
     tally = Tally()
-    try:
+    with ExitStack() as stack:
         if any("PULSE_BROKERS" in path.read_text() for path in names):
+            from .feeder import feeder  # needs the Kafka client of the Python environment
             broker = Broker(place.private() / "tap-broker").create().start()
+            stack.callback(broker.destroy)
             env["PULSE_BROKERS"] = broker.address
+            env["PULSE_FEEDER"] = str(stack.enter_context(feeder(broker, work / "feeder")))
         for path in names:
             code, output = stream(
                 ["prove", "--verbose", "-I", installation.pgxs / "src" / "test" / "perl",
@@ -201,9 +204,6 @@ def tap():
                     print(f"--- {log.name}\n{place.tail(log)}")
             tally = Tally(tally.passed + one.passed, tally.failed + one.failed,
                           tally.skipped + one.skipped)
-    finally:
-        if broker is not None:
-            broker.destroy()
     return tally
 
 
