@@ -39,7 +39,7 @@ constexpr Setting kFixed[] = {
     {"enable.partition.eof", "true", kConsumerOnly},
     {"allow.auto.create.topics", "false", kConsumerOnly},
     {"fetch.max.bytes", "8388608", kConsumerOnly},
-    {"queued.min.messages", "100000", kConsumerOnly},
+    {"queued.min.messages", "1000000", kConsumerOnly}, // bytes are the bound, not a count
     {"receive.message.max.bytes", "33554432", kBoth}, // must exceed fetch.max.bytes by 512
     {"log.queue", "true", kBoth},
     {"log.thread.name", "false", kBoth},

@@ -49,13 +49,15 @@ ingest::ReaderOptions
 CurrentReaderOptions(kafka::Config config)
 {
     ingest::ReaderOptions options;
-    options.queue_bytes = static_cast<size_t>(pg::guc_queue_memory_kb) * 1024;
-    // librdkafka prefetches into a quarter of it; a batch must fit twice into the rest.
-    config.queue_bytes = static_cast<int64_t>(options.queue_bytes / 4);
+    size_t queue_memory = static_cast<size_t>(pg::guc_queue_memory_kb) * 1024;
+    // Most of it is librdkafka's, unread: when its queue is full, 2.0.2 looks again a second later, so
+    // a second of data should fit. The rest holds decoded batches.
+    options.queue_bytes = queue_memory / 4;
+    config.queue_bytes = static_cast<int64_t>(queue_memory - options.queue_bytes);
     options.config = std::move(config);
     options.batch_max_rows = static_cast<uint32_t>(pg::guc_batch_max_rows);
     options.batch_max_bytes =
-        std::min(static_cast<size_t>(pg::guc_batch_max_bytes_kb) * 1024, options.queue_bytes / 4);
+        std::min(static_cast<size_t>(pg::guc_batch_max_bytes_kb) * 1024, queue_memory / 4);
     options.batch_max_wait_us = static_cast<int64_t>(pg::guc_batch_max_wait_ms) * 1000;
     return options;
 }
