@@ -1,0 +1,63 @@
+// The commands of SQL functions (pause, resume, stop, seek, fresh watermarks): taken from shared memory,
+// carried out in transactions of their own, answered when they are done. Regime: C++ with doors.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "ingest/watcher.hpp"
+#include "pg/shmem.hpp"
+#include "worker/known_pipeline.hpp"
+
+namespace pulse::worker {
+
+class Commands {
+  public:
+    // read_table looks at pulse.pipelines again: a command may follow right after create_pipeline().
+    Commands(KnownPipelines *pipelines, ingest::Watcher *watcher, std::function<void()> read_table)
+        : pipelines_(pipelines), watcher_(watcher), read_table_(std::move(read_table))
+    {
+    }
+
+    // What a coordinator before this one had begun is begun again: every command may run twice, and its
+    // caller still waits.
+    void TakeOver();
+
+    // Takes new commands and goes on with those under way.
+    void Serve();
+
+    // Answers of the watcher to what Serve() asked.
+    void TakeWatermarks(const ingest::WatchAnswer &answer);
+    void TakePositions(const ingest::WatchAnswer &answer);
+
+  private:
+    struct Running {
+        int index;
+        int64_t id;
+        pg::CommandKind kind;
+        std::string pipeline;
+        std::string topic;
+        int32_t partition;
+        std::string argument;
+        std::string caller;
+        bool is_waiting_for_workers = false;
+        bool is_asking = false;
+    };
+
+    void BeginOrRefuse();
+    void Begin(Running *command);
+    bool Advance(Running *command); // true when it is finished
+    bool Ask(Running *command, KnownPipeline *known);
+    void SetDesired(Running *command, const char *state);
+    void MoveSeeked(const Running &command, const ingest::WatchAnswer &answer);
+    void Finish(const Running &command, const std::string &sqlstate, const std::string &message,
+                const std::string &hint);
+
+    KnownPipelines *pipelines_;
+    ingest::Watcher *watcher_;
+    std::function<void()> read_table_;
+    std::vector<Running> running_;
+};
+
+} // namespace pulse::worker

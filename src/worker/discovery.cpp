@@ -1,0 +1,169 @@
+#include "worker/discovery.hpp"
+
+#include "pg/shmem.hpp"
+#include "pg/xact.hpp"
+#include "store/pipelines.hpp"
+#include "pg/prelude.hpp"
+
+namespace pulse::worker {
+
+namespace {
+
+constexpr int64_t kSecond = 1000000; // TimestampTz
+constexpr int64_t kProbeEvery = 5 * kSecond;
+
+// Something is awaited: look more often.
+int64_t
+ProbeInterval(const KnownPipeline &known)
+{
+    return known.partitions.empty() || !known.broker_error.empty() || !known.missing_topics.empty()
+               ? kSecond / 2
+               : kProbeEvery;
+}
+
+void
+StartAt(const KnownPipeline &known, const std::string &topic, int32_t partition, int64_t start, const char *reason)
+{
+    pg::CallPg([&] {
+        if (store::StartPartition(known.name.c_str(), topic.c_str(), partition, start, reason))
+            ereport(LOG, (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" starts at offset %lld",
+                                 known.name.c_str(), partition, topic.c_str(), static_cast<long long>(start))));
+    });
+}
+
+} // namespace
+
+void
+Discovery::Probe(KnownPipeline *known)
+{
+    int64_t now = GetCurrentTimestamp();
+    if (known->is_probing || (known->probed_at != 0 && now - known->probed_at < ProbeInterval(*known)))
+        return;
+    auto config = ConfigOf(*known);
+    known->probed_at = now;
+    known->config_error = config.ok() ? "" : config.message();
+    if (!config.ok())
+        return;
+    known->is_probing = true;
+    ingest::WatchRequest request;
+    request.pipeline = known->name;
+    request.config = std::move(config.value());
+    request.topics = known->topics;
+    watcher_->Ask(std::move(request));
+}
+
+void
+Discovery::TakeProbe(KnownPipeline *known, const ingest::WatchAnswer &answer)
+{
+    known->is_probing = false;
+    bool was_down = !known->broker_error.empty();
+    known->broker_error = answer.error;
+    if (was_down != !answer.error.empty())
+        pg::CallPg([&] {
+            if (answer.error.empty())
+                ereport(LOG, (errmsg("pulse pipeline \"%s\": broker is back", known->name.c_str())));
+            else
+                ereport(LOG, (errmsg("pulse pipeline \"%s\": broker cannot be reached: %s",
+                                     known->name.c_str(), answer.error.c_str())));
+        });
+    if (!answer.error.empty())
+        return;
+    known->has_probed = true;
+    known->missing_topics = answer.missing_topics;
+    PublishWatermarks(known->name, answer.watermarks);
+    try {
+        StartNewPartitions(known, answer.watermarks);
+        known->start_error.clear();
+    } catch (const pg::Error &error) {
+        known->start_error = error.message; // a bad start_position must not hold the others up
+    }
+}
+
+// A topic seen for the first time begins at start_position; a partition added to a known topic at
+// its beginning, for whatever is in it was written after we knew the topic.
+void
+Discovery::StartNewPartitions(KnownPipeline *known, const std::vector<ingest::PartitionWatermarks> &watermarks)
+{
+    std::set<std::string> known_topics;
+    for (const auto &[key, next_offset] : known->partitions)
+        known_topics.insert(key.first);
+    std::vector<ingest::PartitionWatermarks> fresh;
+    for (const ingest::PartitionWatermarks &entry : watermarks)
+        if (!known->partitions.contains({entry.topic, entry.partition}))
+            fresh.push_back(entry);
+    if (fresh.empty())
+        return;
+    ingest::Position position;
+    pg::InTransaction([&] {
+        position = pg::CallPg([&] { return store::ParsePosition(known->start_position.c_str()); });
+    });
+    std::vector<PartitionOffset> by_time;
+    pg::InTransaction([&] {
+        for (const ingest::PartitionWatermarks &entry : fresh) {
+            bool is_added = known_topics.contains(entry.topic);
+            if (!is_added && position.kind == ingest::Position::Kind::kTime) {
+                by_time.push_back({entry.topic, entry.partition, 0});
+                continue;
+            }
+            int64_t start = is_added || position.kind == ingest::Position::Kind::kEarliest ? entry.low
+                            : position.kind == ingest::Position::Kind::kLatest             ? entry.high
+                                                                               : position.value;
+            StartAt(*known, entry.topic, entry.partition, start, is_added ? "new partition" : "start");
+        }
+    });
+    known->assignment_version = NextAssignment();
+    if (!by_time.empty())
+        ResolveStart(*known, std::move(by_time), position);
+    SetLatch(MyLatch); // look at them at once
+}
+
+void
+Discovery::ResolveStart(const KnownPipeline &known, std::vector<PartitionOffset> partitions, ingest::Position position)
+{
+    auto config = ConfigOf(known);
+    if (!config.ok() || resolving_start_.contains(known.name))
+        return;
+    resolving_start_.insert(known.name);
+    ingest::WatchRequest request;
+    request.kind = ingest::WatchRequest::Kind::kResolve;
+    request.pipeline = known.name;
+    request.config = std::move(config.value());
+    request.partitions = std::move(partitions);
+    request.position = position;
+    watcher_->Ask(std::move(request));
+}
+
+void
+Discovery::TakeStart(KnownPipeline *known, const ingest::WatchAnswer &answer)
+{
+    resolving_start_.erase(answer.pipeline);
+    if (known == nullptr || !answer.error.empty())
+        return; // the next probe asks again
+    pg::InTransaction([&] {
+        for (const PartitionOffset &resolved : answer.resolved)
+            StartAt(*known, resolved.topic, resolved.partition, resolved.next_offset, "start");
+    });
+}
+
+void
+PublishWatermarks(const std::string &name, const std::vector<ingest::PartitionWatermarks> &watermarks)
+{
+    pg::CallPg([&] {
+        TimestampTz now = GetCurrentTimestamp();
+        pg::LockShared();
+        for (const ingest::PartitionWatermarks &entry : watermarks) {
+            pg::PartitionSlot *slot =
+                pg::FindPartition(name.c_str(), entry.topic.c_str(), entry.partition, true);
+            if (slot == nullptr)
+                continue;
+            slot->low = entry.low;
+            slot->high = entry.high;
+            slot->watermarks_at = now;
+            if (slot->next_offset >= slot->high)
+                slot->caught_up_at = now;
+        }
+        pg::UnlockShared();
+    });
+}
+
+} // namespace pulse::worker

@@ -1,0 +1,49 @@
+// What the coordinator knows of a pipeline: its row in pulse.pipelines, its partitions, and what the
+// broker last said. Regime: C++.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.hpp"
+#include "kafka/config.hpp"
+#include "worker/config.hpp"
+
+namespace pulse::worker {
+
+struct KnownPipeline {
+    std::string name;
+    std::vector<std::string> topics;
+    ConnectionSettings connection;
+    std::string start_position;
+    int32_t workers = 1;
+    int64_t version = 0;
+    std::string desired_state;
+    std::string reason;
+    std::string hint;
+
+    std::map<std::pair<std::string, int32_t>, int64_t> partitions; // -> next_offset as last read
+    int64_t assignment_version = 0;
+    bool is_probing = false;
+    int64_t probed_at = 0;
+    std::string broker_error;      // of the last probe; empty = it worked
+    bool has_probed = false;
+    std::vector<std::string> missing_topics;
+    std::string config_error;
+    std::string start_error;       // why new partitions can't begin
+    int halts = 0;                 // commands that need its workers gone
+    bool is_present = false;       // in the table at the last look
+};
+
+using KnownPipelines = std::map<std::string, KnownPipeline>;
+
+// Of the coordinator's own connection for this pipeline.
+Result<kafka::Config> ConfigOf(const KnownPipeline &known);
+
+// Different from every number an earlier coordinator gave out.
+int64_t NextAssignment();
+
+} // namespace pulse::worker

@@ -1,0 +1,27 @@
+// The coordinator's hold on the workers: which are wanted, and which have to go. It writes slots in
+// shared memory; the launcher starts processes for them and the workers look at their own.
+#pragma once
+
+#include <string>
+
+#include "worker/known_pipeline.hpp"
+
+namespace pulse::worker {
+
+// Wants workers 0 .. count - 1 of the pipeline and no others. Regime: PG.
+void WantWorkers(const KnownPipeline &known, int count);
+
+// Tells all workers of the pipeline to go, after the batch in flight or by rolling it back. Regime: C++.
+void HaltWorkers(const std::string &name, bool must_abort);
+bool HasWorkers(const std::string &name);
+
+// A resumed pipeline does not wait out its back-off. Regime: PG.
+void ForgiveWorkers(const char *name);
+
+// Frees the slots of workers whose pipeline is gone. Regime: C++.
+void ReleaseStraySlots(const KnownPipelines &pipelines);
+
+// Forgets what shared memory holds of a pipeline and its partitions. Regime: PG.
+void ForgetSlots(const char *name);
+
+} // namespace pulse::worker
