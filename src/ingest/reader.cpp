@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstring>
 #include <deque>
 #include <mutex>
 #include <poll.h>
@@ -114,6 +115,8 @@ class Reader::Impl {
     TakeNotices()
     {
         std::lock_guard<std::mutex> guard(mutex_);
+        if (has_failed_.exchange(false))
+            notices_.push_back({Notice::Kind::kFailed, "", -1, -1, failure_});
         return std::exchange(notices_, {});
     }
 
@@ -160,9 +163,9 @@ class Reader::Impl {
                     WaitForMessages();
             }
         } catch (const std::exception &error) {
-            AddNotice({Notice::Kind::kFailed, "", -1, -1, error.what()});
+            Fail(error.what());
         } catch (...) {
-            AddNotice({Notice::Kind::kFailed, "", -1, -1, "unknown exception in the reader thread"});
+            Fail("unknown exception");
         }
     }
 
@@ -376,6 +379,8 @@ class Reader::Impl {
         for (Range &range : current_->ranges)
             range.high_watermark = consumer_->CachedWatermarks(range.topic, range.partition).high;
         if (current_->assignment == assignment_) {
+            current_bytes_ = 0; // before it is counted as ready: never both
+            current_records_ = 0;
             ready_bytes_ += current_->bytes();
             queued_records_ += current_->records.size();
             ready_.push_back(std::move(current_));
@@ -391,6 +396,15 @@ class Reader::Impl {
     {
         current_bytes_ = current_ == nullptr ? 0 : current_->bytes();
         current_records_ = current_ == nullptr ? 0 : current_->records.size();
+    }
+
+    // Allocates nothing: that there is no memory left may be the reason.
+    void
+    Fail(const char *text) noexcept
+    {
+        std::strncpy(failure_, text, sizeof(failure_) - 1);
+        has_failed_ = true;
+        ready_event_.Raise();
     }
 
     void
@@ -444,6 +458,8 @@ class Reader::Impl {
     bool is_hungry_ = false;
     std::vector<Notice> notices_;
 
+    char failure_[256] = ""; // written before has_failed_
+    std::atomic<bool> has_failed_{false};
     std::atomic<size_t> queued_records_{0};
     std::atomic<size_t> current_records_{0};
     std::atomic<size_t> current_bytes_{0};

@@ -16,6 +16,13 @@ namespace {
 
 constexpr int kTimeoutMs = 5000;
 
+// Backtracking would take for ever on a pattern like ^(a*)*b.
+#ifdef __GLIBCXX__
+constexpr std::regex::flag_type kSyntax = std::regex::extended | std::regex_constants::__polynomial;
+#else
+constexpr std::regex::flag_type kSyntax = std::regex::extended;
+#endif
+
 // One handle for all pipelines that talk to the same brokers in the same way.
 std::string
 KeyOf(const kafka::Config &config)
@@ -82,6 +89,8 @@ class Watcher::Impl {
                 Serve(request, &answer);
             } catch (const std::exception &error) {
                 answer.error = error.what();
+            } catch (...) {
+                answer.error = "unknown";
             }
             std::lock_guard<std::mutex> guard(mutex_);
             answers_.push_back(std::move(answer));
@@ -158,7 +167,7 @@ class Watcher::Impl {
             return false;
         }
         for (const std::string &pattern : patterns) {
-            std::regex expression(pattern, std::regex::extended); // throws on a bad pattern
+            std::regex expression(pattern, kSyntax); // throws on a bad pattern
             for (const kafka::TopicMetadata &topic : metadata.value())
                 if (topic.error_name.empty() && !topic.topic.starts_with("__") &&
                     std::regex_search(topic.topic, expression))

@@ -10,7 +10,8 @@
 
 namespace pulse {
 
-TEST(ArenaTest, KeepsEverythingApartAndAligned) {
+TEST(ArenaTest, KeepsEverythingApartAndAligned)
+{
     std::mt19937 random(5);
     Arena arena;
     std::vector<std::pair<std::string, std::string_view>> copies;
@@ -31,7 +32,8 @@ TEST(ArenaTest, KeepsEverythingApartAndAligned) {
     EXPECT_GE(arena.reserved_bytes(), arena.used_bytes());
 }
 
-TEST(ArenaTest, TellsNullFromEmpty) {
+TEST(ArenaTest, TellsNullFromEmpty)
+{
     Arena arena;
     EXPECT_EQ(arena.Copy({}).data(), nullptr);
     std::string_view empty = arena.Copy(std::string_view("", 0));
@@ -39,7 +41,8 @@ TEST(ArenaTest, TellsNullFromEmpty) {
     EXPECT_EQ(empty.size(), 0u);
 }
 
-TEST(ArenaTest, ReservesNothingBeforeItIsAsked) {
+TEST(ArenaTest, ReservesNothingBeforeItIsAsked)
+{
     Arena arena;
     EXPECT_EQ(arena.reserved_bytes(), 0u);
     (void)arena.Copy({});
@@ -48,7 +51,8 @@ TEST(ArenaTest, ReservesNothingBeforeItIsAsked) {
     EXPECT_EQ(arena.reserved_bytes(), Arena::kChunkBytes);
 }
 
-TEST(ArenaTest, CopiesOutliveTheOriginal) {
+TEST(ArenaTest, CopiesOutliveTheOriginal)
+{
     Arena arena;
     std::string text = "payload";
     std::string_view copy = arena.Copy(text);

@@ -7,7 +7,8 @@
 
 namespace pulse::ingest {
 
-TEST(BackoffTest, DoublesUpToTheMaximumWithAQuarterOfJitter) {
+TEST(BackoffTest, DoublesUpToTheMaximumWithAQuarterOfJitter)
+{
     for (uint64_t seed = 0; seed < 200; seed++) {
         Backoff backoff(100, 5000, seed);
         int64_t ceiling_ms = 100;
@@ -20,7 +21,8 @@ TEST(BackoffTest, DoublesUpToTheMaximumWithAQuarterOfJitter) {
     }
 }
 
-TEST(BackoffTest, BeginsAgainAfterASuccess) {
+TEST(BackoffTest, BeginsAgainAfterASuccess)
+{
     Backoff backoff(100, 5000, 1);
     for (int i = 0; i < 10; i++)
         (void)backoff.NextMs();
@@ -29,7 +31,8 @@ TEST(BackoffTest, BeginsAgainAfterASuccess) {
     EXPECT_LE(backoff.NextMs(), 100);
 }
 
-TEST(BackoffTest, WorkersDontKnockInStep) {
+TEST(BackoffTest, WorkersDontKnockInStep)
+{
     std::set<int64_t> delays;
     for (uint64_t pid = 1000; pid < 1100; pid++) {
         Backoff backoff(10000, 10000, pid);
@@ -38,7 +41,8 @@ TEST(BackoffTest, WorkersDontKnockInStep) {
     EXPECT_GT(delays.size(), 30u);
 }
 
-TEST(BackoffTest, NeverSpins) {
+TEST(BackoffTest, NeverSpins)
+{
     Backoff backoff(1, 4, 3);
     for (int i = 0; i < 1000; i++)
         ASSERT_GT(backoff.NextMs(), 0);

@@ -21,7 +21,8 @@ using Headers = std::vector<std::pair<std::string, std::optional<std::string>>>;
 class Source {
   public:
     const kafka::Message &Make(int64_t offset, std::optional<std::string> key,
-                               std::optional<std::string> value, Headers headers = {}) {
+                               std::optional<std::string> value, Headers headers = {})
+    {
         key_ = std::move(key);
         value_ = std::move(value);
         headers_ = std::move(headers);
@@ -36,7 +37,8 @@ class Source {
     }
 
   private:
-    static std::string_view View(const std::optional<std::string> &text) {
+    static std::string_view View(const std::optional<std::string> &text)
+    {
         return text ? std::string_view(*text) : std::string_view();
     }
 
@@ -47,7 +49,8 @@ class Source {
 };
 
 Headers
-Visit(std::string_view encoded) {
+Visit(std::string_view encoded)
+{
     Headers headers;
     VisitHeaders(encoded, [&](std::string_view key, std::string_view value) {
         headers.emplace_back(key, value.data() == nullptr
@@ -58,7 +61,8 @@ Visit(std::string_view encoded) {
 }
 
 std::string_view
-Encode(const Headers &headers, Arena &arena) {
+Encode(const Headers &headers, Arena &arena)
+{
     std::vector<kafka::Header> views;
     for (const auto &[name, text] : headers)
         views.push_back({name, text ? std::string_view(*text) : std::string_view()});
@@ -67,7 +71,8 @@ Encode(const Headers &headers, Arena &arena) {
 
 } // namespace
 
-TEST(BatchTest, HeadersComeBackAsTheyWere) {
+TEST(BatchTest, HeadersComeBackAsTheyWere)
+{
     Arena arena;
     Headers headers{{"trace", "1-2-3"},
                     {"trace", "twice"},
@@ -81,7 +86,8 @@ TEST(BatchTest, HeadersComeBackAsTheyWere) {
     EXPECT_TRUE(Visit({}).empty()) << "no headers at all";
 }
 
-TEST(BatchTest, AnyHeadersComeBackAsTheyWere) {
+TEST(BatchTest, AnyHeadersComeBackAsTheyWere)
+{
     std::mt19937 random(11);
     for (int round = 0; round < 300; round++) {
         Arena arena;
@@ -97,7 +103,8 @@ TEST(BatchTest, AnyHeadersComeBackAsTheyWere) {
     }
 }
 
-TEST(BatchTest, OwnsItsBytes) {
+TEST(BatchTest, OwnsItsBytes)
+{
     auto mapping = MappingBuilder().Add("name", decode::ColumnType::kText).Build();
     decode::Decoder decoder(mapping);
     Batch batch;
@@ -129,7 +136,8 @@ TEST(BatchTest, OwnsItsBytes) {
     EXPECT_EQ(batch.records[2].reject.code, decode::RejectCode::kTombstone);
 }
 
-TEST(BatchTest, RangesFollowTheRecords) {
+TEST(BatchTest, RangesFollowTheRecords)
+{
     auto mapping = MappingBuilder().Add("name", decode::ColumnType::kText).Build();
     decode::Decoder decoder(mapping);
     Batch batch;
@@ -146,7 +154,8 @@ TEST(BatchTest, RangesFollowTheRecords) {
 }
 
 // The target changed after the batch was read: other columns, other types, the same bytes.
-TEST(BatchTest, DecodesAgainForAnotherTarget) {
+TEST(BatchTest, DecodesAgainForAnotherTarget)
+{
     auto old_mapping = MappingBuilder().Add("count", decode::ColumnType::kInt2).Build();
     decode::Decoder old_decoder(old_mapping);
     Batch batch;

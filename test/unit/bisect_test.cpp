@@ -21,7 +21,8 @@ struct Settled {
 // statement, when nobody can say which row it was.
 Settled
 Isolate(uint32_t begin, uint32_t end, const std::set<uint32_t> &known,
-        const std::set<uint32_t> &unknown, int max_attempts) {
+        const std::set<uint32_t> &unknown, int max_attempts)
+{
     Settled settled;
     Bisect bisect(begin, end, max_attempts);
     Slice slice;
@@ -54,20 +55,23 @@ Isolate(uint32_t begin, uint32_t end, const std::set<uint32_t> &known,
 
 } // namespace
 
-TEST(BisectTest, TriesTheWholeBatchFirst) {
+TEST(BisectTest, TriesTheWholeBatchFirst)
+{
     Settled settled = Isolate(0, 1000, {}, {}, 32);
     EXPECT_EQ(settled.attempts, 1);
     EXPECT_EQ(settled.reached, 1000u);
     EXPECT_EQ(settled.inserted.size(), 1000u);
 }
 
-TEST(BisectTest, HasNothingToTryInAnEmptyBatch) {
+TEST(BisectTest, HasNothingToTryInAnEmptyBatch)
+{
     Settled settled = Isolate(7, 7, {}, {}, 32);
     EXPECT_EQ(settled.attempts, 0);
     EXPECT_EQ(settled.reached, 7u);
 }
 
-TEST(BisectTest, SpendsOneAbortForARowThatIsKnown) {
+TEST(BisectTest, SpendsOneAbortForARowThatIsKnown)
+{
     // The failure, what precedes it, what follows it.
     EXPECT_EQ(Isolate(0, 1000, {500}, {}, 32).attempts, 3);
     EXPECT_EQ(Isolate(0, 1000, {0}, {}, 32).attempts, 2);
@@ -75,7 +79,8 @@ TEST(BisectTest, SpendsOneAbortForARowThatIsKnown) {
     EXPECT_EQ(Isolate(0, 1, {0}, {}, 32).attempts, 1);
 }
 
-TEST(BisectTest, HalvesWhenTheRowIsNotKnown) {
+TEST(BisectTest, HalvesWhenTheRowIsNotKnown)
+{
     Settled settled = Isolate(0, 1024, {}, {1023}, 100);
     EXPECT_EQ(settled.attempts, 1 + 2 * 10);
     EXPECT_EQ(settled.bad, (std::multiset<uint32_t>{1023}));
@@ -83,7 +88,8 @@ TEST(BisectTest, HalvesWhenTheRowIsNotKnown) {
 }
 
 // Whatever is bad: each good row is inserted once, each bad one found once, in order.
-TEST(BisectTest, SettlesEveryRowOnceWhateverIsBad) {
+TEST(BisectTest, SettlesEveryRowOnceWhateverIsBad)
+{
     std::mt19937 random(20261120);
     for (int round = 0; round < 2000; round++) {
         uint32_t begin = random() % 50;
@@ -107,7 +113,8 @@ TEST(BisectTest, SettlesEveryRowOnceWhateverIsBad) {
 
 // When the attempts are used up, reached() says how far the batch goes: all before it is settled,
 // and nothing behind it was inserted. (A row behind it may be known to be bad; it is read again.)
-TEST(BisectTest, EndsTheBatchWhereTheAttemptsEnd) {
+TEST(BisectTest, EndsTheBatchWhereTheAttemptsEnd)
+{
     std::mt19937 random(42);
     int exhausted = 0;
     for (int round = 0; round < 2000; round++) {
@@ -137,7 +144,8 @@ TEST(BisectTest, EndsTheBatchWhereTheAttemptsEnd) {
 }
 
 // With 32 attempts the largest batch still moves on, so an unlucky one can't be tried for ever.
-TEST(BisectTest, AlwaysMovesOn) {
+TEST(BisectTest, AlwaysMovesOn)
+{
     for (uint32_t end : {1u, 2u, 31u, 10000u, 1000000u}) {
         std::set<uint32_t> all;
         for (uint32_t row = 0; row < std::min(end, 100u); row++)

@@ -11,7 +11,8 @@ namespace pulse::ingest {
 namespace {
 
 void
-Add(Breaker *breaker, int good, int bad) {
+Add(Breaker *breaker, int good, int bad)
+{
     for (int i = 0; i < good; i++)
         breaker->Add(false);
     for (int i = 0; i < bad; i++)
@@ -20,7 +21,8 @@ Add(Breaker *breaker, int good, int bad) {
 
 } // namespace
 
-TEST(BreakerTest, WaitsForEnoughRecords) {
+TEST(BreakerTest, WaitsForEnoughRecords)
+{
     Breaker breaker;
     Add(&breaker, 0, 999);
     EXPECT_FALSE(breaker.IsTripped(0.5, 1000));
@@ -28,7 +30,8 @@ TEST(BreakerTest, WaitsForEnoughRecords) {
     EXPECT_TRUE(breaker.IsTripped(0.5, 1000));
 }
 
-TEST(BreakerTest, TripsAboveTheRatioNotAtIt) {
+TEST(BreakerTest, TripsAboveTheRatioNotAtIt)
+{
     Breaker breaker;
     Add(&breaker, 1000, 1000);
     EXPECT_FALSE(breaker.IsTripped(0.5, 1000));
@@ -37,14 +40,16 @@ TEST(BreakerTest, TripsAboveTheRatioNotAtIt) {
     EXPECT_FALSE(breaker.IsTripped(0.51, 1000));
 }
 
-TEST(BreakerTest, NeverTripsAtOne) {
+TEST(BreakerTest, NeverTripsAtOne)
+{
     Breaker breaker;
     Add(&breaker, 0, 20000);
     EXPECT_FALSE(breaker.IsTripped(1.0, 1));
     EXPECT_TRUE(breaker.IsTripped(0.99, 1));
 }
 
-TEST(BreakerTest, TripsAtTheFirstRejectWithRatioZero) {
+TEST(BreakerTest, TripsAtTheFirstRejectWithRatioZero)
+{
     Breaker breaker;
     Add(&breaker, 1000, 0);
     EXPECT_FALSE(breaker.IsTripped(0.0, 1000));
@@ -52,7 +57,8 @@ TEST(BreakerTest, TripsAtTheFirstRejectWithRatioZero) {
     EXPECT_TRUE(breaker.IsTripped(0.0, 1000));
 }
 
-TEST(BreakerTest, ForgetsWhatIsOlderThanTheWindow) {
+TEST(BreakerTest, ForgetsWhatIsOlderThanTheWindow)
+{
     Breaker breaker;
     Add(&breaker, 0, static_cast<int>(Breaker::kWindow));
     EXPECT_EQ(breaker.rejects(), Breaker::kWindow);
@@ -61,7 +67,8 @@ TEST(BreakerTest, ForgetsWhatIsOlderThanTheWindow) {
     EXPECT_EQ(breaker.seen(), Breaker::kWindow);
 }
 
-TEST(BreakerTest, CountsAsARecountOfTheWindowDoes) {
+TEST(BreakerTest, CountsAsARecountOfTheWindowDoes)
+{
     std::mt19937 random(7);
     Breaker breaker;
     std::deque<bool> window;
@@ -81,7 +88,8 @@ TEST(BreakerTest, CountsAsARecountOfTheWindowDoes) {
 }
 
 // A batch is judged on a copy; when it is rolled back the original has seen nothing.
-TEST(BreakerTest, CopiesAreIndependent) {
+TEST(BreakerTest, CopiesAreIndependent)
+{
     Breaker breaker;
     Add(&breaker, 1000, 0);
     Breaker copy = breaker;

@@ -14,7 +14,8 @@ namespace {
 using Counts = std::map<std::pair<int64_t, std::string>, int64_t>;
 
 Counts
-Contents(const std::vector<CounterDelta> &deltas) {
+Contents(const std::vector<CounterDelta> &deltas)
+{
     Counts counts;
     for (const CounterDelta &delta : deltas)
         EXPECT_TRUE(
@@ -24,13 +25,15 @@ Contents(const std::vector<CounterDelta> &deltas) {
 }
 
 int64_t
-BucketOf(int64_t timestamp_us, int64_t width_us) {
+BucketOf(int64_t timestamp_us, int64_t width_us)
+{
     int64_t bucket = timestamp_us / width_us;
     return (timestamp_us < 0 && timestamp_us % width_us != 0 ? bucket - 1 : bucket) * width_us;
 }
 
 std::vector<std::string>
-ManyTypes(int count) {
+ManyTypes(int count)
+{
     std::vector<std::string> types{"", "page_view"};
     for (int i = 0; i < count; i++)
         types.push_back("type_" + std::to_string(i));
@@ -39,7 +42,8 @@ ManyTypes(int count) {
 
 } // namespace
 
-TEST(CounterDeltasTest, CountsAsAMapDoes) {
+TEST(CounterDeltasTest, CountsAsAMapDoes)
+{
     std::mt19937_64 random(1);
     std::vector<std::string> types = ManyTypes(30);
     for (int round = 0; round < 50; round++) {
@@ -61,7 +65,8 @@ TEST(CounterDeltasTest, CountsAsAMapDoes) {
 }
 
 // Workers lock counter rows in the order of the list: one that differs between them deadlocks.
-TEST(CounterDeltasTest, SortsByBucketAndType) {
+TEST(CounterDeltasTest, SortsByBucketAndType)
+{
     std::mt19937_64 random(2);
     std::vector<std::string> types = ManyTypes(10);
     CounterDeltas deltas;
@@ -75,7 +80,8 @@ TEST(CounterDeltasTest, SortsByBucketAndType) {
                   std::pair(sorted[i].bucket_us, sorted[i].event_type));
 }
 
-TEST(CounterDeltasTest, WiderBucketsHoldTheSameEvents) {
+TEST(CounterDeltasTest, WiderBucketsHoldTheSameEvents)
+{
     std::mt19937_64 random(3);
     std::vector<std::string> types = ManyTypes(5);
     CounterDeltas minutes;
@@ -95,7 +101,8 @@ TEST(CounterDeltasTest, WiderBucketsHoldTheSameEvents) {
     EXPECT_EQ(Contents(from_hours.Sorted()), Contents(days.Sorted()));
 }
 
-TEST(CounterDeltasTest, BucketsBeginAtTheirStartBefore1970Too) {
+TEST(CounterDeltasTest, BucketsBeginAtTheirStartBefore1970Too)
+{
     CounterDeltas deltas;
     deltas.Add(-1, "a", CounterDeltas::kDayUs);
     deltas.Add(0, "a", CounterDeltas::kDayUs);
@@ -104,7 +111,8 @@ TEST(CounterDeltasTest, BucketsBeginAtTheirStartBefore1970Too) {
     EXPECT_EQ(Contents(deltas.Sorted()), expected);
 }
 
-TEST(CounterDeltasTest, EmptyStaysEmpty) {
+TEST(CounterDeltasTest, EmptyStaysEmpty)
+{
     CounterDeltas deltas;
     EXPECT_TRUE(deltas.Sorted().empty());
     EXPECT_TRUE(deltas.Coarser(CounterDeltas::kDayUs).Sorted().empty());

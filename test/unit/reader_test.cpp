@@ -25,12 +25,14 @@ using kafka::Deadline;
 using kafka::MockBroker;
 
 std::shared_ptr<const decode::Mapping>
-NumberMapping() {
+NumberMapping()
+{
     return decode::MappingBuilder().Add("n", decode::ColumnType::kInt8).Build();
 }
 
 ReaderOptions
-OptionsFor(const std::string &brokers) {
+OptionsFor(const std::string &brokers)
+{
     ReaderOptions options;
     options.config.brokers = brokers;
     options.config.client_id = "pulse-test";
@@ -41,7 +43,8 @@ OptionsFor(const std::string &brokers) {
 
 std::unique_ptr<Reader>
 StartReader(const ReaderOptions &options, std::vector<PartitionOffset> partitions,
-            std::shared_ptr<const decode::Mapping> mapping = NumberMapping()) {
+            std::shared_ptr<const decode::Mapping> mapping = NumberMapping())
+{
     auto reader = Reader::Start(options, std::move(mapping));
     if (!reader.ok())
         throw std::runtime_error(reader.message());
@@ -51,13 +54,15 @@ StartReader(const ReaderOptions &options, std::vector<PartitionOffset> partition
 }
 
 void
-WaitForReader(const Reader &reader) {
+WaitForReader(const Reader &reader)
+{
     pollfd fd = {reader.fd(), POLLIN, 0};
     (void)poll(&fd, 1, 10);
 }
 
 bool
-WaitUntil(const Reader &reader, const std::function<bool()> &is_true) {
+WaitUntil(const Reader &reader, const std::function<bool()> &is_true)
+{
     Deadline deadline;
     while (!deadline.IsOver()) {
         if (is_true())
@@ -69,14 +74,16 @@ WaitUntil(const Reader &reader, const std::function<bool()> &is_true) {
 
 // Null when none came in time. Being asked in vain makes the reader hungry.
 std::unique_ptr<Batch>
-NextBatch(Reader &reader) {
+NextBatch(Reader &reader)
+{
     std::unique_ptr<Batch> batch;
     (void)WaitUntil(reader, [&] { return (batch = reader.Take()) != nullptr; });
     return batch;
 }
 
 bool
-WaitForNotice(Reader &reader, Notice::Kind kind, Notice *found) {
+WaitForNotice(Reader &reader, Notice::Kind kind, Notice *found)
+{
     return WaitUntil(reader, [&] {
         for (Notice &notice : reader.TakeNotices()) {
             if (notice.kind != kind)
@@ -95,7 +102,8 @@ class Ledger {
   public:
     explicit Ledger(Start start) : next_(std::move(start)) {}
 
-    void Add(const Batch &batch) {
+    void Add(const Batch &batch)
+    {
         std::map<int32_t, uint32_t> counts;
         std::map<int32_t, int64_t> position = next_;
         for (const Record &record : batch.records) {
@@ -124,7 +132,8 @@ class Ledger {
 };
 
 std::map<std::string, uint64_t>
-BlockedSignalsByThread() {
+BlockedSignalsByThread()
+{
     std::map<std::string, uint64_t> result;
     DIR *tasks = opendir("/proc/self/task");
     for (dirent *task = readdir(tasks); task != nullptr; task = readdir(tasks)) {
@@ -141,7 +150,8 @@ BlockedSignalsByThread() {
 
 } // namespace
 
-TEST(ReaderTest, HandsRecordsOverInOrder) {
+TEST(ReaderTest, HandsRecordsOverInOrder)
+{
     MockBroker broker;
     broker.CreateTopic("events", 3);
     for (int32_t partition = 0; partition < 3; partition++)
@@ -162,7 +172,8 @@ TEST(ReaderTest, HandsRecordsOverInOrder) {
     EXPECT_EQ(reader->Take(), nullptr);
 }
 
-TEST(ReaderTest, HandsOverWhatIsThereToAHungryBackend) {
+TEST(ReaderTest, HandsOverWhatIsThereToAHungryBackend)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     auto reader = StartReader(OptionsFor(broker.brokers()), {{"events", 0, 0}});
@@ -177,7 +188,8 @@ TEST(ReaderTest, HandsOverWhatIsThereToAHungryBackend) {
     }
 }
 
-TEST(ReaderTest, FillsBatchesWhileTheBackendIsBusy) {
+TEST(ReaderTest, FillsBatchesWhileTheBackendIsBusy)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     broker.ProduceNumbers("events", 0, 0, 1000);
@@ -195,7 +207,8 @@ TEST(ReaderTest, FillsBatchesWhileTheBackendIsBusy) {
     EXPECT_EQ(reader->QueuedRecords(), 0u);
 }
 
-TEST(ReaderTest, CutsABatchByItsBytes) {
+TEST(ReaderTest, CutsABatchByItsBytes)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     std::string value(1000, '1');
@@ -213,7 +226,8 @@ TEST(ReaderTest, CutsABatchByItsBytes) {
 }
 
 // What is read but not taken never needs more than queue_bytes and one batch.
-TEST(ReaderTest, StaysWithinItsMemory) {
+TEST(ReaderTest, StaysWithinItsMemory)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     constexpr int kRecords = 400; // a mock broker keeps 5 MB
@@ -229,10 +243,12 @@ TEST(ReaderTest, StaysWithinItsMemory) {
     while (next_offset < kRecords) {
         // So much arrives without the backend doing anything.
         size_t wanted = std::min<size_t>(15, static_cast<size_t>(kRecords - next_offset));
-        ASSERT_TRUE(WaitUntil(*reader, [&] {
-            EXPECT_LE(reader->QueuedRecords(), kMost);
-            return reader->QueuedRecords() >= wanted;
-        })) << reader->QueuedRecords() << " after " << next_offset;
+        ASSERT_TRUE(WaitUntil(*reader,
+                              [&] {
+                                  EXPECT_LE(reader->QueuedRecords(), kMost);
+                                  return reader->QueuedRecords() >= wanted;
+                              }))
+            << reader->QueuedRecords() << " after " << next_offset;
         auto batch = NextBatch(*reader);
         ASSERT_NE(batch, nullptr);
         for (const Record &record : batch->records)
@@ -241,7 +257,8 @@ TEST(ReaderTest, StaysWithinItsMemory) {
     }
 }
 
-TEST(ReaderTest, WaitsForMoreRecordsWhenTold) {
+TEST(ReaderTest, WaitsForMoreRecordsWhenTold)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     ReaderOptions options = OptionsFor(broker.brokers());
@@ -258,7 +275,8 @@ TEST(ReaderTest, WaitsForMoreRecordsWhenTold) {
     EXPECT_EQ(batch->records.size(), 2u);
 }
 
-TEST(ReaderTest, HandsOverWhenTheWaitIsOver) {
+TEST(ReaderTest, HandsOverWhenTheWaitIsOver)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     ReaderOptions options = OptionsFor(broker.brokers());
@@ -274,7 +292,8 @@ TEST(ReaderTest, HandsOverWhenTheWaitIsOver) {
     }
 }
 
-TEST(ReaderTest, DiscardsWhatWasReadUnderTheAssignmentBefore) {
+TEST(ReaderTest, DiscardsWhatWasReadUnderTheAssignmentBefore)
+{
     MockBroker broker;
     broker.CreateTopic("events", 2);
     broker.ProduceNumbers("events", 0, 0, 1000);
@@ -297,7 +316,8 @@ TEST(ReaderTest, DiscardsWhatWasReadUnderTheAssignmentBefore) {
     }
 }
 
-TEST(ReaderTest, ReadsNothingWithoutPartitions) {
+TEST(ReaderTest, ReadsNothingWithoutPartitions)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     broker.ProduceNumbers("events", 0, 0, 100);
@@ -313,7 +333,8 @@ TEST(ReaderTest, ReadsNothingWithoutPartitions) {
 }
 
 // Two mappings never share a batch: its cells have the columns of one.
-TEST(ReaderTest, AChangedMappingCutsTheBatch) {
+TEST(ReaderTest, AChangedMappingCutsTheBatch)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     broker.Produce("events", 0, {std::nullopt, R"({"n":1,"m":"a"})", {}, 0});
@@ -337,7 +358,8 @@ TEST(ReaderTest, AChangedMappingCutsTheBatch) {
     EXPECT_EQ(second->ranges[0].expected_offset, first->ranges[0].next_offset);
 }
 
-TEST(ReaderTest, RejectsTravelWithTheirNeighbours) {
+TEST(ReaderTest, RejectsTravelWithTheirNeighbours)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     for (const char *value : {R"({"n":1})", "{broken", R"({"n":3})"})
@@ -359,7 +381,8 @@ TEST(ReaderTest, RejectsTravelWithTheirNeighbours) {
     EXPECT_EQ(batch->ranges[0].next_offset, 4);
 }
 
-TEST(ReaderTest, ReportsALostOffsetAndReadsTheOthers) {
+TEST(ReaderTest, ReportsALostOffsetAndReadsTheOthers)
+{
     MockBroker broker;
     broker.CreateTopic("events", 2);
     broker.ProduceNumbers("events", 0, 0, 10);
@@ -390,7 +413,8 @@ TEST(ReaderTest, ReportsALostOffsetAndReadsTheOthers) {
 }
 
 // An offset that was lost under the assignment before says nothing about the new one.
-TEST(ReaderTest, AStaleErrorLosesNoPartition) {
+TEST(ReaderTest, AStaleErrorLosesNoPartition)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     broker.ProduceNumbers("events", 0, 0, 10);
@@ -411,7 +435,8 @@ TEST(ReaderTest, AStaleErrorLosesNoPartition) {
     }
 }
 
-TEST(ReaderTest, GoesOnByItselfAfterAPartitionError) {
+TEST(ReaderTest, GoesOnByItselfAfterAPartitionError)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     broker.ProduceNumbers("events", 0, 0, 100);
@@ -432,7 +457,8 @@ TEST(ReaderTest, GoesOnByItselfAfterAPartitionError) {
     }
 }
 
-TEST(ReaderTest, GoesOnAfterALostBroker) {
+TEST(ReaderTest, GoesOnAfterALostBroker)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     broker.ProduceNumbers("events", 0, 0, 10);
@@ -455,7 +481,8 @@ TEST(ReaderTest, GoesOnAfterALostBroker) {
     read_to(20);
 }
 
-TEST(ReaderTest, RefusesSettingsThatLibrdkafkaRefuses) {
+TEST(ReaderTest, RefusesSettingsThatLibrdkafkaRefuses)
+{
     ReaderOptions options = OptionsFor("localhost:1");
     options.config.options = {{"fetch.wait.max.ms", "a while"}};
     auto reader = Reader::Start(options, NumberMapping());
@@ -463,7 +490,8 @@ TEST(ReaderTest, RefusesSettingsThatLibrdkafkaRefuses) {
     EXPECT_NE(reader.message().find("fetch.wait.max.ms"), std::string::npos) << reader.message();
 }
 
-TEST(ReaderTest, RunsItsThreadsWithAllSignalsBlocked) {
+TEST(ReaderTest, RunsItsThreadsWithAllSignalsBlocked)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     broker.ProduceNumbers("events", 0, 0, 1);
@@ -484,7 +512,8 @@ TEST(ReaderTest, RunsItsThreadsWithAllSignalsBlocked) {
         << "the mask of the thread that starts it is as it was";
 }
 
-TEST(ReaderTest, CanBeDestroyedAtAnyMoment) {
+TEST(ReaderTest, CanBeDestroyedAtAnyMoment)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     broker.ProduceNumbers("events", 0, 0, 1000);

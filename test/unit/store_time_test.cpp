@@ -7,7 +7,8 @@
 
 namespace pulse::store {
 
-TEST(StoreTimeTest, Converts) {
+TEST(StoreTimeTest, Converts)
+{
     EXPECT_EQ(FromUnixUs(946684800000000), 0); // 2000-01-01
     EXPECT_EQ(ToUnixUs(0), 946684800000000);
     EXPECT_EQ(FromUnixUs(0), -946684800000000);
@@ -17,7 +18,8 @@ TEST(StoreTimeTest, Converts) {
 
 // What a producer wrote as its timestamp must never overflow into another time, nor into a value
 // that PostgreSQL can't show.
-TEST(StoreTimeTest, RefusesTimesThatCantBeStored) {
+TEST(StoreTimeTest, RefusesTimesThatCantBeStored)
+{
     for (int64_t unix_ms :
          {int64_t{-1}, kMinStorableMs - 1, kMaxStorableMs + 1, std::numeric_limits<int64_t>::min(),
           std::numeric_limits<int64_t>::max()}) {

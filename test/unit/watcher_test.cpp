@@ -16,7 +16,8 @@ using kafka::Deadline;
 using kafka::MockBroker;
 
 WatchRequest
-Probe(const std::string &brokers, std::vector<std::string> topics, int64_t id = 0) {
+Probe(const std::string &brokers, std::vector<std::string> topics, int64_t id = 0)
+{
     WatchRequest request;
     request.kind = WatchRequest::Kind::kProbe;
     request.id = id;
@@ -28,7 +29,8 @@ Probe(const std::string &brokers, std::vector<std::string> topics, int64_t id = 
 }
 
 WatchRequest
-Resolve(const std::string &brokers, std::vector<PartitionOffset> partitions, Position position) {
+Resolve(const std::string &brokers, std::vector<PartitionOffset> partitions, Position position)
+{
     WatchRequest request = Probe(brokers, {}, 1);
     request.kind = WatchRequest::Kind::kResolve;
     request.partitions = std::move(partitions);
@@ -37,7 +39,8 @@ Resolve(const std::string &brokers, std::vector<PartitionOffset> partitions, Pos
 }
 
 std::vector<WatchAnswer>
-TakeAnswers(Watcher &watcher, size_t count) {
+TakeAnswers(Watcher &watcher, size_t count)
+{
     std::vector<WatchAnswer> answers;
     Deadline deadline(40);
     while (answers.size() < count && !deadline.IsOver()) {
@@ -50,7 +53,8 @@ TakeAnswers(Watcher &watcher, size_t count) {
 }
 
 WatchAnswer
-AskOne(Watcher &watcher, WatchRequest request) {
+AskOne(Watcher &watcher, WatchRequest request)
+{
     watcher.Ask(std::move(request));
     std::vector<WatchAnswer> answers = TakeAnswers(watcher, 1);
     if (answers.empty())
@@ -60,7 +64,8 @@ AskOne(Watcher &watcher, WatchRequest request) {
 
 // "topic/partition low..high", sorted as they came.
 std::vector<std::string>
-Show(const std::vector<PartitionWatermarks> &watermarks) {
+Show(const std::vector<PartitionWatermarks> &watermarks)
+{
     std::vector<std::string> result;
     for (const PartitionWatermarks &entry : watermarks)
         result.push_back(entry.topic + "/" + std::to_string(entry.partition) + " " +
@@ -69,7 +74,8 @@ Show(const std::vector<PartitionWatermarks> &watermarks) {
 }
 
 std::vector<int64_t>
-Offsets(const WatchAnswer &answer) {
+Offsets(const WatchAnswer &answer)
+{
     std::vector<int64_t> result;
     for (const PartitionOffset &entry : answer.resolved)
         result.push_back(entry.next_offset);
@@ -78,7 +84,8 @@ Offsets(const WatchAnswer &answer) {
 
 } // namespace
 
-TEST(WatcherTest, FindsPartitionsAndTheirEnds) {
+TEST(WatcherTest, FindsPartitionsAndTheirEnds)
+{
     MockBroker broker;
     broker.CreateTopic("events", 2);
     broker.CreateTopic("other", 1);
@@ -97,7 +104,8 @@ TEST(WatcherTest, FindsPartitionsAndTheirEnds) {
               (std::vector<std::string>{"events/0 0..3", "events/1 0..7", "other/0 0..0"}));
 }
 
-TEST(WatcherTest, NamesMissingTopicsAndCreatesNone) {
+TEST(WatcherTest, NamesMissingTopicsAndCreatesNone)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     Watcher watcher;
@@ -113,9 +121,13 @@ TEST(WatcherTest, NamesMissingTopicsAndCreatesNone) {
     EXPECT_EQ(Show(answer.watermarks), (std::vector<std::string>{"nowhere/0 0..0"}));
 }
 
-TEST(WatcherTest, MatchesRegularExpressions) {
+TEST(WatcherTest, MatchesRegularExpressions)
+{
     MockBroker broker;
-    for (const char *topic : {"clicks_de", "clicks_fr", "myclicks_de", "__consumer_offsets"})
+    const std::string longest(60, 'z');
+    for (const std::string &topic :
+         {std::string("clicks_de"), std::string("clicks_fr"), std::string("myclicks_de"), longest,
+          std::string("__consumer_offsets")})
         broker.CreateTopic(topic, 1);
     Watcher watcher;
     WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"^clicks_(de|fr)$"}));
@@ -123,18 +135,21 @@ TEST(WatcherTest, MatchesRegularExpressions) {
     EXPECT_EQ(Show(answer.watermarks),
               (std::vector<std::string>{"clicks_de/0 0..0", "clicks_fr/0 0..0"}));
     answer = AskOne(watcher, Probe(broker.brokers(), {"^.*"}));
-    EXPECT_EQ(answer.watermarks.size(), 3u) << "Kafka's own topics are not for pipelines";
+    EXPECT_EQ(answer.watermarks.size(), 4u) << "Kafka's own topics are not for pipelines";
     answer = AskOne(watcher, Probe(broker.brokers(), {"^nothing"}));
     EXPECT_EQ(answer.error, "");
     EXPECT_TRUE(answer.watermarks.empty());
     EXPECT_TRUE(answer.missing_topics.empty());
+    answer = AskOne(watcher, Probe(broker.brokers(), {"^(([a-z_]*)*)*!"}));
+    EXPECT_EQ(answer.error, "") << "no pattern takes for ever";
     answer = AskOne(watcher, Probe(broker.brokers(), {"^clicks_("}));
     EXPECT_NE(answer.error, "");
     answer = AskOne(watcher, Probe(broker.brokers(), {"^clicks_d"}));
     EXPECT_EQ(answer.watermarks.size(), 1u) << "a bad pattern harms nothing else";
 }
 
-TEST(WatcherTest, ResolvesPositions) {
+TEST(WatcherTest, ResolvesPositions)
+{
     MockBroker broker;
     broker.CreateTopic("events", 2);
     broker.ProduceNumbers("events", 0, 0, 10);
@@ -157,7 +172,8 @@ TEST(WatcherTest, ResolvesPositions) {
     EXPECT_EQ(Offsets(ask({Position::Kind::kTime, 4102444800000})), (std::vector<int64_t>{10, 5}));
 }
 
-TEST(WatcherTest, SaysWhyThereIsNoAnswer) {
+TEST(WatcherTest, SaysWhyThereIsNoAnswer)
+{
     Watcher watcher;
     WatchAnswer answer = AskOne(watcher, Probe("localhost:1", {"events"}));
     EXPECT_NE(answer.error, "");
@@ -169,7 +185,8 @@ TEST(WatcherTest, SaysWhyThereIsNoAnswer) {
 }
 
 // The coordinator of many pipelines: one broker that is away takes no answer from the others.
-TEST(WatcherTest, AnswersInOrder) {
+TEST(WatcherTest, AnswersInOrder)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     Watcher watcher;
@@ -184,7 +201,8 @@ TEST(WatcherTest, AnswersInOrder) {
     }
 }
 
-TEST(WatcherTest, ReachesABrokerThatWasAway) {
+TEST(WatcherTest, ReachesABrokerThatWasAway)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     rd_kafka_mock_broker_set_down(broker.cluster(), 1);
@@ -198,7 +216,8 @@ TEST(WatcherTest, ReachesABrokerThatWasAway) {
     EXPECT_EQ(error, "");
 }
 
-TEST(WatcherTest, CanBeDestroyedWithRequestsWaiting) {
+TEST(WatcherTest, CanBeDestroyedWithRequestsWaiting)
+{
     MockBroker broker;
     broker.CreateTopic("events", 1);
     Watcher watcher;
