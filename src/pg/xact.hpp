@@ -26,8 +26,8 @@ void
 InTransaction(F &&fn)
 {
     std::exception_ptr failure;
-    internal::BeginTransaction();
     try {
+        internal::BeginTransaction(); // may fail half-way: then there is something to roll back, too
         fn();
         internal::CommitTransaction();
     } catch (...) {

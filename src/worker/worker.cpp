@@ -12,6 +12,7 @@
 #include "pg/guc.hpp"
 #include "pg/wait.hpp"
 #include "pg/xact.hpp"
+#include "store/time.hpp"
 #include "store/writer.hpp"
 #include "worker/batch_transaction.hpp"
 #include "worker/config.hpp"
@@ -366,8 +367,8 @@ class Worker {
         for (auto record = batch_->records.rbegin(); record != batch_->records.rend(); ++record) {
             if (&batch_->ranges[record->range_index] != &range)
                 continue;
-            if (record->timestamp_ms > 0)
-                slot->last_kafka_timestamp = (record->timestamp_ms - 946684800000) * 1000;
+            if (store::IsStorableMs(record->timestamp_ms))
+                slot->last_kafka_timestamp = store::FromUnixMs(record->timestamp_ms);
             break;
         }
     }
