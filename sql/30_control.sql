@@ -233,7 +233,7 @@ BEGIN
         RAISE EXCEPTION 'a pipeline needs a topic' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOREACH topic IN ARRAY topics LOOP
-        IF topic IS NULL OR (topic !~ '^\^' AND topic !~ '^[a-zA-Z0-9._-]{1,249}$') THEN
+        IF topic IS NULL OR octet_length(topic) > 249 OR (topic !~ '^\^' AND topic !~ '^[a-zA-Z0-9._-]+$') THEN
             RAISE EXCEPTION 'bad topic name "%"', topic USING ERRCODE = 'invalid_parameter_value',
                 HINT = 'Letters, digits, dot, underscore and hyphen; a regular expression starts with ^.';
         END IF;

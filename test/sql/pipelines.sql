@@ -18,6 +18,7 @@ SELECT pulse.create_pipeline('none', ARRAY[]::text[]);
 SELECT pulse.create_pipeline('bad', ARRAY['has space']);
 SELECT pulse.create_pipeline('bad', ARRAY['ok', NULL]);
 SELECT pulse.create_pipeline('bad', ARRAY[repeat('x', 250)]);
+SELECT pulse.create_pipeline('bad', ARRAY['^' || repeat('(', 249)]); -- a stack overflow, if it got that far
 SELECT pulse.create_pipeline('bad', ARRAY['x'], 'public.nowhere');
 SELECT pulse.create_pipeline('bad', ARRAY['x'], 'pg_catalog.pg_class');
 SELECT pulse.create_pipeline('bad', ARRAY['x'], 'live._events_minute');
@@ -62,6 +63,7 @@ SELECT pulse.seek('clicks', 'earliest');
 SELECT pulse.seek('heap', 'earliest');
 SELECT pulse.seek('nobody', 'earliest');
 SELECT pulse.seek('clicks', 'the day before yesterday');
+SELECT pulse.seek('clicks', 'infinity');
 SELECT pulse.seek('clicks', NULL);
 SELECT pulse._seek(NULL, NULL, NULL, NULL); -- crashed once
 SELECT pulse.wait_until_caught_up('clicks', '1s');
