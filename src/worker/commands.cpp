@@ -72,7 +72,7 @@ Commands::Serve()
         BeginOrRefuse();
     }
     for (size_t i = 0; i < running_.size();) {
-        if (Advance(&running_[i])) {
+        if (AdvanceOrRefuse(&running_[i])) {
             running_.erase(running_.begin() + static_cast<long>(i));
             continue;
         }
@@ -154,7 +154,28 @@ Commands::SetDesired(Running *command, const char *state)
         entry->second.desired_state = state;
         entry->second.reason.clear();
         entry->second.hint.clear();
+        PublishPipeline(entry->second); // before the caller goes on: it may ask for the state at once
     }
+}
+
+// A command that fails on the way must not be tried for ever: its caller waits, and so would every
+// command after it.
+bool
+Commands::AdvanceOrRefuse(Running *command)
+{
+    std::string sqlstate;
+    std::string message;
+    try {
+        return Advance(command);
+    } catch (const pg::Error &error) {
+        sqlstate = error.sqlstate;
+        message = error.message;
+    }
+    auto entry = pipelines_->find(command->pipeline);
+    if (entry != pipelines_->end() && command->is_waiting_for_workers)
+        entry->second.halts--;
+    Finish(*command, sqlstate, message, "");
+    return true;
 }
 
 // True when it is finished.

@@ -47,6 +47,7 @@ class Commands {
 
     void BeginOrRefuse();
     void Begin(Running *command);
+    bool AdvanceOrRefuse(Running *command);
     bool Advance(Running *command); // true when it is finished
     bool Ask(Running *command, KnownPipeline *known);
     void SetDesired(Running *command, const char *state);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "pg/shmem.hpp"
 #include "pg/prelude.hpp"
 
 namespace pulse::worker {
@@ -18,6 +19,37 @@ NextAssignment()
     static int64_t last = 0;
     last = std::max(last + 1, GetCurrentTimestamp());
     return last;
+}
+
+void
+PublishPipeline(const KnownPipeline &known)
+{
+    using pg::State;
+    State state = State::kRunning;
+    std::string reason = known.reason;
+    std::string hint = known.hint;
+    if (known.desired_state != "running") {
+        state = known.desired_state == "paused" ? State::kPaused : State::kStopped;
+    } else if (!known.config_error.empty()) {
+        state = State::kFailed;
+        reason = known.config_error;
+    } else if (!known.broker_error.empty()) {
+        state = known.has_probed ? State::kRetrying : State::kStarting;
+        reason = "broker cannot be reached: " + known.broker_error;
+        hint = "Check pulse.brokers; the pipeline goes on by itself when the broker answers.";
+    } else if (known.partitions.empty()) {
+        state = State::kStarting;
+        reason = !known.start_error.empty()     ? known.start_error
+                 : known.missing_topics.empty() ? "looking for partitions"
+                                                : "topic \"" + known.missing_topics[0] + "\" does not exist yet";
+    }
+    pg::CallPg([&] {
+        pg::LockShared();
+        pg::PipelineSlot *slot = pg::FindPipeline(known.name.c_str(), true);
+        if (slot != nullptr)
+            pg::SetPipelineState(slot, state, reason.c_str(), hint.c_str());
+        pg::UnlockShared();
+    });
 }
 
 } // namespace pulse::worker

@@ -46,4 +46,7 @@ Result<kafka::Config> ConfigOf(const KnownPipeline &known);
 // Different from every number an earlier coordinator gave out.
 int64_t NextAssignment();
 
+// Its state as pulse.stat_pipeline and the waiting functions see it.
+void PublishPipeline(const KnownPipeline &known);
+
 } // namespace pulse::worker

@@ -283,6 +283,7 @@ class Cluster:
         return {"host": str(self.socket), "dbname": dbname or self.dbname, "user": "postgres"}
 
     def connect(self, dbname=None, autocommit=True, **more):
+        more.setdefault("options", "-c statement_timeout=5min")  # a call that hangs fails its test
         return psycopg.connect(**self.dsn(dbname), autocommit=autocommit, connect_timeout=10, **more)
 
     def query(self, sql, *parameters, dbname=None):
