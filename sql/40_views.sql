@@ -46,15 +46,18 @@ COMMENT ON VIEW pulse.stat_partition IS
 CREATE VIEW pulse.stat_pipeline AS
 SELECT p.name AS pipeline, p.topics, p.target,
        CASE WHEN p.desired_state <> 'running' THEN p.desired_state
+            WHEN current_setting('pulse.brokers', true) = '' THEN 'idle'
             WHEN c.state IS NULL THEN 'starting'
             WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.state
             WHEN w.state IN ('failed', 'retrying') THEN w.state
             WHEN o.state IS NOT NULL THEN o.state
             ELSE coalesce(w.state, 'starting') END AS state,
        CASE WHEN p.desired_state <> 'running' THEN p.reason
+            WHEN current_setting('pulse.brokers', true) = '' THEN 'pulse.brokers is not set'
             WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.reason
             ELSE coalesce(w.reason, o.reason) END AS reason,
        CASE WHEN p.desired_state <> 'running' THEN p.hint
+            WHEN current_setting('pulse.brokers', true) = '' THEN 'Name the Kafka brokers there and reload.'
             WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.hint
             ELSE w.hint END AS hint,
        coalesce(CASE WHEN c.state = 'running' THEN w.since END, c.since, p.changed_at) AS since,

@@ -19,10 +19,11 @@ RequireCoordinator()
 {
     pg::RequireSharedMemory();
     TimestampTz deadline = GetCurrentTimestamp() + 10 * 1000000LL;
-    while (pg::shared->processes[0].pid == 0) {
+    // A name means a pipeline of the one database where pulse runs, not of this one.
+    bool is_elsewhere = strcmp(pg::guc_database, get_database_name(MyDatabaseId)) != 0;
+    while (is_elsewhere || pg::shared->processes[0].pid == 0) {
         const char *reason = pg::guc_brokers[0] == '\0' ? "pulse.brokers is not set"
                                                         : "no process of pulse runs in this database";
-        bool is_elsewhere = strcmp(pg::guc_database, get_database_name(MyDatabaseId)) != 0;
         if (pg::guc_brokers[0] == '\0' || is_elsewhere || GetCurrentTimestamp() > deadline)
             ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("pulse is idle: %s", reason),
                             errhint("Set pulse.brokers, and pulse.database to this database.")));
@@ -253,7 +254,16 @@ PULSE_SQL_FUNCTION(pulse_check_setting)
                         errhint("See the settings table of the README; names come without the prefix pulse.")));
     pg::CheckSetting(name, value);
     if (strcmp(name, "start_position") == 0)
-        (void)store::ParsePosition(value);
+        pg::CallCpp([&] {
+            try {
+                pg::CallPg([&] { (void)store::ParsePosition(value); });
+            } catch (pg::Error &error) {
+                error.sqlstate = "22023";
+                error.message = "start_position: " + error.message;
+                error.hint = "Use earliest, latest, an offset or a timestamp.";
+                throw;
+            }
+        });
     if (strcmp(name, "kafka_options") == 0)
         pg::CallCpp([&] {
             auto options = kafka::ParseProperties(value, ',');

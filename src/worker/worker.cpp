@@ -56,8 +56,13 @@ class Worker {
                 error_ = error;
                 has_error_ = true;
             }
-            if (std::exchange(has_error_, false))
+            if (!std::exchange(has_error_, false))
+                continue;
+            try {
                 Recover();
+            } catch (const pg::Error &) {
+                // Cancelled while it waited: MustExit() knows whether to leave.
+            }
         }
         PULSE_FAULT("before_exit");
         SetPhase(Phase::kExiting);
