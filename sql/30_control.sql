@@ -237,6 +237,11 @@ BEGIN
             RAISE EXCEPTION 'bad topic name "%"', topic USING ERRCODE = 'invalid_parameter_value',
                 HINT = 'Letters, digits, dot, underscore and hyphen; a regular expression starts with ^.';
         END IF;
+        BEGIN
+            PERFORM '' ~ topic;
+        EXCEPTION WHEN invalid_regular_expression THEN
+            RAISE EXCEPTION 'bad topic expression "%"', topic USING ERRCODE = 'invalid_parameter_value', HINT = SQLERRM;
+        END;
     END LOOP;
     PERFORM pulse._check_settings(settings);
     PERFORM pulse._create_data_tables(coalesce(settings ->> 'partition_by', 'day'));
