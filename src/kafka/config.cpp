@@ -77,7 +77,8 @@ constexpr std::string_view kOwned[] = {
 // pulse's choice where the user has none.
 constexpr Setting kDefaults[] = {
     {"reconnect.backoff.ms", "100", kBoth},
-    {"reconnect.backoff.max.ms", "10000", kBoth},
+    // A broker that is back is read within seconds; asking every two is no burden on one that is not.
+    {"reconnect.backoff.max.ms", "2000", kBoth},
     // A fetch returns as soon as there is anything.
     {"fetch.min.bytes", "1", kConsumerOnly},
     // Only one fetch per broker is under way: what isn't in it, a new assignment say, waits for it.

@@ -251,7 +251,7 @@ TEST(BuildConfTest, FixedSettingsWinAndDefaultsYield)
     EXPECT_EQ(Get(conf.value(), "queued.max.messages.kbytes"), "32768");
     EXPECT_EQ(Get(conf.value(), "fetch.max.bytes"), "8388608");
     EXPECT_EQ(Get(conf.value(), "receive.message.max.bytes"), "33554432");
-    EXPECT_EQ(Get(conf.value(), "reconnect.backoff.max.ms"), "10000");
+    EXPECT_EQ(Get(conf.value(), "reconnect.backoff.max.ms"), "2000");
     EXPECT_EQ(Get(conf.value(), "client.id"), "pulse-test");
     EXPECT_FALSE(Get(conf.value(), "group.id").empty());
 
