@@ -198,7 +198,8 @@ DescribeTriggers(Relation relation, Target *target)
     bool has_statement_triggers = triggers != nullptr && (triggers->trig_insert_before_statement ||
                                                           triggers->trig_insert_after_statement ||
                                                           triggers->trig_insert_new_table);
-    target->may_use_leaf = target->is_managed && !has_statement_triggers &&
+    // A row trigger may move the row to another partition: only the parent says so plainly.
+    target->may_use_leaf = target->is_managed && !has_statement_triggers && !target->has_row_triggers &&
                            !relation->rd_rel->relrowsecurity;
 }
 
