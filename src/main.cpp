@@ -1,5 +1,5 @@
-// The library: settings, shared memory, launcher. Nothing else happens at load time, and no librdkafka
-// function is called in the postmaster: it must stay single-threaded.
+// The library: settings, shared memory, launcher. Nothing else happens at load time, and no
+// librdkafka function is called in the postmaster: it must stay single-threaded.
 #include "pg/guc.hpp"
 #include "pg/shmem.hpp"
 #include "worker/launcher.hpp"

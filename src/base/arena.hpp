@@ -1,5 +1,5 @@
-// Bump allocator for the bytes of one batch: payload copies, unescaped strings, cells. Everything is
-// freed at once; nothing in it has a destructor. Throws std::bad_alloc, so C++ regime only.
+// Bump allocator for the bytes of one batch: payload copies, unescaped strings, cells. Everything
+// is freed at once; nothing in it has a destructor. Throws std::bad_alloc, so C++ regime only.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,7 @@ class Arena {
   public:
     static constexpr size_t kChunkBytes = 256 * 1024;
 
-    char *
-    Allocate(size_t bytes)
+    char *Allocate(size_t bytes)
     {
         bytes = (bytes + 7) & ~size_t{7};
         if (bytes > left_) {
@@ -34,17 +33,14 @@ class Arena {
         return result;
     }
 
-    template <typename T>
-    T *
-    AllocateArray(size_t count)
+    template <typename T> T *AllocateArray(size_t count)
     {
         static_assert(std::is_trivially_destructible_v<T>);
         return reinterpret_cast<T *>(Allocate(count * sizeof(T)));
     }
 
     // Copies bytes; a null view (data() == nullptr) stays null, an empty one stays empty.
-    std::string_view
-    Copy(std::string_view bytes)
+    std::string_view Copy(std::string_view bytes)
     {
         if (bytes.data() == nullptr)
             return {};

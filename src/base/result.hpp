@@ -1,6 +1,6 @@
-// Expected failures are values. Status is a success or a message for people; Result<T> adds a value.
-// Used where C++ code (decode, kafka, ingest) reports failure to its caller; PostgreSQL errors are
-// pg::Error (src/pg/boundary.hpp) instead.
+// Expected failures are values. Status is a success or a message for people; Result<T> adds a
+// value. Used where C++ code (decode, kafka, ingest) reports failure to its caller; PostgreSQL
+// errors are pg::Error (src/pg/boundary.hpp) instead.
 #pragma once
 
 #include <optional>
@@ -25,8 +25,8 @@ class Status {
 
 template <typename T> class Result {
   public:
-    Result(T value) : value_(std::move(value)) {}                 // NOLINT: implicit by design
-    Result(Status status) : status_(std::move(status)) {}         // NOLINT: implicit by design
+    Result(T value) : value_(std::move(value)) {}         // NOLINT: implicit by design
+    Result(Status status) : status_(std::move(status)) {} // NOLINT: implicit by design
 
     bool ok() const { return value_.has_value(); }
     T &value() { return *value_; }

@@ -21,13 +21,13 @@ class Decoder {
     Decoder(const Decoder &) = delete;
     Decoder &operator=(const Decoder &) = delete;
 
-    // Decodes value (null data() = tombstone) into cells[mapping.columns.size()]. Text that needs no
-    // unescaping points into value, everything else into arena; both must outlive the cells.
+    // Decodes value (null data() = tombstone) into cells[mapping.columns.size()]. Text that needs
+    // no unescaping points into value, everything else into arena; both must outlive the cells.
     // now_us is the clock for too_old / too_new. Returns false and fills *reject when the record
     // can't become an event (cells are then undefined). A missing field that is not required is
-    // kMissing. The rest column gets one JSON object: the members of a top-level "properties" object
-    // (if the rest column is named so) followed by every top-level field no column takes; a name
-    // that occurs in both is dup_key, for nothing is dropped in silence.
+    // kMissing. The rest column gets one JSON object: the members of a top-level "properties"
+    // object (if the rest column is named so) followed by every top-level field no column takes; a
+    // name that occurs in both is dup_key, for nothing is dropped in silence.
     bool Decode(std::string_view value, int64_t now_us, Arena &arena, Cell *cells, Reject *reject);
 
     const Mapping &mapping() const;

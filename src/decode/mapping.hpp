@@ -13,9 +13,12 @@
 namespace pulse::decode {
 
 enum class ColumnType : uint8_t {
-    kText,      // text, varchar, char: any JSON scalar, as text
-    kInt2, kInt4, kInt8, // JSON integers in range; "12" is no integer, 1.0 is none either
-    kFloat4, kFloat8,    // JSON numbers in range
+    kText, // text, varchar, char: any JSON scalar, as text
+    kInt2,
+    kInt4,
+    kInt8, // JSON integers in range; "12" is no integer, 1.0 is none either
+    kFloat4,
+    kFloat8,    // JSON numbers in range
     kNumeric,   // JSON numbers, digits kept
     kBool,      // true, false
     kTimestamp, // RFC 3339 or epoch milliseconds (timestamp without time zone is taken as UTC)
@@ -29,9 +32,9 @@ enum class ColumnType : uint8_t {
 struct ColumnSpec {
     std::string name;
     ColumnType type = ColumnType::kText;
-    bool is_required = false;     // NOT NULL without a default
-    bool is_event_time = false;   // too_old / too_new apply
-    uint32_t max_bytes = 0;       // 0 = none; longer text is too_long (columns of the unique index)
+    bool is_required = false;   // NOT NULL without a default
+    bool is_event_time = false; // too_old / too_new apply
+    uint32_t max_bytes = 0;     // 0 = none; longer text is too_long (columns of the unique index)
     std::vector<std::string> path; // reference tokens of the JSON pointer; {name} by default
 
     bool operator==(const ColumnSpec &) const = default;

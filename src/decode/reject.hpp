@@ -11,14 +11,34 @@ namespace pulse::decode {
 enum class RejectCode : uint8_t {
     kNone,
     // class decode
-    kSyntax, kEncoding, kNul, kSurrogate, kDepth, kOversize, kTooLargeToFetch, kNumber, kDupKey,
-    kNotObject, kEmpty, kTombstone, kSchemaFramedPayload,
+    kSyntax,
+    kEncoding,
+    kNul,
+    kSurrogate,
+    kDepth,
+    kOversize,
+    kTooLargeToFetch,
+    kNumber,
+    kDupKey,
+    kNotObject,
+    kEmpty,
+    kTombstone,
+    kSchemaFramedPayload,
     // class schema
-    kMissingField, kType, kTime, kTooOld, kTooNew, kTooLong, kSchema, kUnknownField,
+    kMissingField,
+    kType,
+    kTime,
+    kTooOld,
+    kTooNew,
+    kTooLong,
+    kSchema,
+    kUnknownField,
     // class data
-    kSqlError, kStageError,
+    kSqlError,
+    kStageError,
     // class operator
-    kSkipped, kQuarantined,
+    kSkipped,
+    kQuarantined,
 };
 
 struct RejectInfo {

@@ -14,13 +14,13 @@ class Backoff {
     {
     }
 
-    int64_t
-    NextMs()
+    int64_t NextMs()
     {
         int64_t delay_ms = next_ms_;
         next_ms_ = std::min(next_ms_ * 2, maximum_ms_);
         random_ = random_ * 6364136223846793005ULL + 1442695040888963407ULL; // Knuth's MMIX LCG
-        int64_t jitter_ms = static_cast<int64_t>((random_ >> 33) % static_cast<uint64_t>(delay_ms / 4 + 1));
+        int64_t jitter_ms =
+            static_cast<int64_t>((random_ >> 33) % static_cast<uint64_t>(delay_ms / 4 + 1));
         return delay_ms - jitter_ms;
     }
 

@@ -1,6 +1,6 @@
-// What the reader thread hands to the backend: records with their decoded cells, in arrival order, and
-// per partition the range of offsets they cover. Owns every byte in one arena (payload, key, headers,
-// cells), so it outlives librdkafka's message and is freed as a whole by whoever holds it.
+// What the reader thread hands to the backend: records with their decoded cells, in arrival order,
+// and per partition the range of offsets they cover. Owns every byte in one arena (payload, key,
+// headers, cells), so it outlives librdkafka's message and is freed as a whole by whoever holds it.
 // Regime: C++; the PG regime may read it.
 #pragma once
 

@@ -1,7 +1,7 @@
-// Which slice of a batch to insert next, so that the rows PostgreSQL refuses end up alone. A failure
-// whose row is known costs one aborted subtransaction; one raised at the end of the statement is
-// halved. After max_attempts subtransactions the batch ends at reached(): more would overflow the
-// cache of subtransactions in PGPROC and slow every snapshot of the server (W18).
+// Which slice of a batch to insert next, so that the rows PostgreSQL refuses end up alone. A
+// failure whose row is known costs one aborted subtransaction; one raised at the end of the
+// statement is halved. After max_attempts subtransactions the batch ends at reached(): more would
+// overflow the cache of subtransactions in PGPROC and slow every snapshot of the server (W18).
 // Regime: C++, pure.
 #pragma once
 
@@ -22,9 +22,11 @@ class Bisect {
     // The next slice to try, left to right; false when all is settled or the attempts are used up.
     // Taking the next one means the one before is settled or was reported as failed.
     bool Next(Slice *slice);
-    // The statement failed while it worked on this record: it is bad, what precedes it is tried again.
+    // The statement failed while it worked on this record: it is bad, what precedes it is tried
+    // again.
     void FailedAt(uint32_t record);
-    // The statement failed as a whole. Returns true when the slice was one record, which is then bad.
+    // The statement failed as a whole. Returns true when the slice was one record, which is then
+    // bad.
     bool FailedSomewhere();
 
     // Every record before it is settled: inserted or bad.

@@ -12,8 +12,7 @@ class Breaker {
   public:
     static constexpr uint32_t kWindow = 10000;
 
-    void
-    Add(bool is_reject)
+    void Add(bool is_reject)
     {
         if (seen_ >= kWindow && window_[next_])
             rejects_--;
@@ -25,8 +24,7 @@ class Breaker {
     }
 
     // max_ratio 1 never trips.
-    bool
-    IsTripped(double max_ratio, uint32_t min_records) const
+    bool IsTripped(double max_ratio, uint32_t min_records) const
     {
         return max_ratio < 1.0 && seen_ >= min_records &&
                static_cast<double>(rejects_) > max_ratio * static_cast<double>(seen_);

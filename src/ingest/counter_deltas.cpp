@@ -24,7 +24,8 @@ FloorTo(int64_t timestamp_us, int64_t width_us)
 } // namespace
 
 void
-CounterDeltas::Add(int64_t timestamp_us, std::string_view event_type, int64_t width_us, int64_t count)
+CounterDeltas::Add(int64_t timestamp_us, std::string_view event_type, int64_t width_us,
+                   int64_t count)
 {
     if (deltas_.size() * 2 >= table_.size())
         Grow();
@@ -46,10 +47,11 @@ CounterDeltas::Add(int64_t timestamp_us, std::string_view event_type, int64_t wi
 const std::vector<CounterDelta> &
 CounterDeltas::Sorted()
 {
-    std::sort(deltas_.begin(), deltas_.end(), [](const CounterDelta &left, const CounterDelta &right) {
-        return left.bucket_us != right.bucket_us ? left.bucket_us < right.bucket_us
-                                                 : left.event_type < right.event_type;
-    });
+    std::sort(deltas_.begin(), deltas_.end(),
+              [](const CounterDelta &left, const CounterDelta &right) {
+                  return left.bucket_us != right.bucket_us ? left.bucket_us < right.bucket_us
+                                                           : left.event_type < right.event_type;
+              });
     table_.clear(); // its indexes are stale; the next Add() builds it again
     return deltas_;
 }

@@ -21,7 +21,8 @@ class CounterDeltas {
     static constexpr int64_t kDayUs = 24 * kHourUs;
 
     // Counts one event into the bucket of bucket_us width that holds timestamp_us.
-    void Add(int64_t timestamp_us, std::string_view event_type, int64_t width_us, int64_t count = 1);
+    void Add(int64_t timestamp_us, std::string_view event_type, int64_t width_us,
+             int64_t count = 1);
 
     // Sorted by bucket and event_type: every worker locks counter rows in the same order (W22).
     const std::vector<CounterDelta> &Sorted();

@@ -15,7 +15,7 @@ namespace pulse::ingest {
 
 namespace {
 
-constexpr int kPollsPerRound = 512;         // between two looks at commands
+constexpr int kPollsPerRound = 512;          // between two looks at commands
 constexpr int64_t kReassignDelayUs = 500000; // doubled by each failure of the partition
 constexpr int kMaxReassignShift = 6;
 
@@ -53,8 +53,7 @@ class Reader::Impl {
         }
     }
 
-    Status
-    Start()
+    Status Start()
     {
         auto consumer = kafka::Consumer::Create(options_.config);
         if (!consumer.ok())
@@ -68,8 +67,7 @@ class Reader::Impl {
 
     int fd() const { return ready_event_.fd(); }
 
-    void
-    Assign(std::vector<PartitionOffset> partitions)
+    void Assign(std::vector<PartitionOffset> partitions)
     {
         std::lock_guard<std::mutex> guard(mutex_);
         assignment_++;
@@ -81,15 +79,13 @@ class Reader::Impl {
         command_event_.Raise();
     }
 
-    void
-    SetMapping(std::shared_ptr<const decode::Mapping> mapping)
+    void SetMapping(std::shared_ptr<const decode::Mapping> mapping)
     {
         std::lock_guard<std::mutex> guard(mutex_);
         mapping_ = std::move(mapping);
     }
 
-    std::unique_ptr<Batch>
-    Take()
+    std::unique_ptr<Batch> Take()
     {
         ready_event_.Clear();
         std::lock_guard<std::mutex> guard(mutex_);
@@ -111,8 +107,7 @@ class Reader::Impl {
         return batch;
     }
 
-    std::vector<Notice>
-    TakeNotices()
+    std::vector<Notice> TakeNotices()
     {
         std::lock_guard<std::mutex> guard(mutex_);
         if (has_failed_.exchange(false))
@@ -120,26 +115,21 @@ class Reader::Impl {
         return std::exchange(notices_, {});
     }
 
-    void
-    Mirror(std::vector<PartitionOffset> offsets)
+    void Mirror(std::vector<PartitionOffset> offsets)
     {
         std::lock_guard<std::mutex> guard(mutex_);
         mirror_ = std::move(offsets);
         command_event_.Raise();
     }
 
-    size_t
-    QueuedRecords() const
-    {
-        return queued_records_ + current_records_;
-    }
+    size_t QueuedRecords() const { return queued_records_ + current_records_; }
 
   private:
     struct PartitionState {
         std::string topic;
         int32_t partition;
-        int64_t position;       // the next record to accept
-        int32_t range_index;    // in current_, -1 = none yet
+        int64_t position;        // the next record to accept
+        int32_t range_index;     // in current_, -1 = none yet
         bool is_blocked = false; // after an error, until the next assign: its records are dropped
         bool is_lost = false;
         int failure_count = 0;
@@ -147,8 +137,7 @@ class Reader::Impl {
 
     // ---- thread's side ----
 
-    void
-    Run()
+    void Run()
     {
         try {
             while (!stop_) {
@@ -169,8 +158,7 @@ class Reader::Impl {
         }
     }
 
-    void
-    ServeCommands()
+    void ServeCommands()
     {
         std::vector<PartitionOffset> mirror;
         bool must_assign = false;
@@ -207,8 +195,7 @@ class Reader::Impl {
     }
 
     // Everything at its position; drops what librdkafka prefetched. Lost partitions are left out.
-    void
-    AssignAll()
+    void AssignAll()
     {
         reassign_at_us_ = 0;
         std::vector<PartitionOffset> list;
@@ -225,8 +212,7 @@ class Reader::Impl {
     }
 
     // Reads what is there; true when nothing more is.
-    bool
-    PollSome()
+    bool PollSome()
     {
         for (int i = 0; i < kPollsPerRound; i++) {
             if (!consumer_->Poll(0, &message_))
@@ -254,8 +240,7 @@ class Reader::Impl {
         return false;
     }
 
-    PartitionState *
-    FindPartition()
+    PartitionState *FindPartition()
     {
         if (last_partition_ != nullptr && last_partition_->partition == message_.partition &&
             last_partition_->topic == message_.topic)
@@ -270,8 +255,7 @@ class Reader::Impl {
         return last_partition_;
     }
 
-    Range &
-    RangeOf(PartitionState *state)
+    Range &RangeOf(PartitionState *state)
     {
         if (current_ == nullptr) {
             current_ = std::make_unique<Batch>();
@@ -289,12 +273,12 @@ class Reader::Impl {
         return current_->ranges[static_cast<size_t>(state->range_index)];
     }
 
-    void
-    TakeRecord()
+    void TakeRecord()
     {
         PartitionState *state = FindPartition();
         // The guard behind every promise: only the next record of an assigned partition is taken.
-        if (state == nullptr || state->is_blocked || state->is_lost || message_.offset < state->position)
+        if (state == nullptr || state->is_blocked || state->is_lost ||
+            message_.offset < state->position)
             return;
         if (IsCurrentEmpty() || (++clock_age_ & 63) == 0)
             now_us_ = WallClockUs();
@@ -304,10 +288,9 @@ class Reader::Impl {
         state->failure_count = 0;
     }
 
-    // Control records and compaction leave offsets without a record: the end of the partition is the
-    // next offset to read all the same, and lag reaches zero.
-    void
-    TakeEndOfPartition()
+    // Control records and compaction leave offsets without a record: the end of the partition is
+    // the next offset to read all the same, and lag reaches zero.
+    void TakeEndOfPartition()
     {
         PartitionState *state = FindPartition();
         if (state == nullptr || state->is_blocked || message_.offset <= state->position)
@@ -317,16 +300,16 @@ class Reader::Impl {
         state->position = message_.offset;
     }
 
-    void
-    TakePartitionError()
+    void TakePartitionError()
     {
         PartitionState *state = FindPartition();
         if (state == nullptr || state->is_lost)
             return;
-        // What precedes the error is in the batch; what librdkafka has prefetched behind it is dropped
-        // and read again from the position (K4).
+        // What precedes the error is in the batch; what librdkafka has prefetched behind it is
+        // dropped and read again from the position (K4).
         state->is_blocked = true;
-        // An error of the assignment before names an offset that is not ours: the next assign decides.
+        // An error of the assignment before names an offset that is not ours: the next assign
+        // decides.
         bool is_stale = message_.offset >= 0 && message_.offset != state->position;
         if (message_.is_out_of_range && !is_stale) {
             state->is_lost = true;
@@ -344,23 +327,21 @@ class Reader::Impl {
 
     bool IsCurrentEmpty() const { return current_ == nullptr || current_->records.empty(); }
 
-    bool
-    IsCurrentFull() const
+    bool IsCurrentFull() const
     {
         return current_->records.size() >= options_.batch_max_rows ||
                current_->payload_bytes() >= options_.batch_max_bytes;
     }
 
-    bool
-    IsFull()
+    bool IsFull()
     {
         std::lock_guard<std::mutex> guard(mutex_);
         return ready_bytes_ + current_bytes_ >= options_.queue_bytes && !ready_.empty();
     }
 
-    // Under load the backend is busy and batches fill up; when it is hungry, whatever is there goes.
-    void
-    HandOver(bool is_dry)
+    // Under load the backend is busy and batches fill up; when it is hungry, whatever is there
+    // goes.
+    void HandOver(bool is_dry)
     {
         SetCurrentSize();
         if (current_ == nullptr)
@@ -371,8 +352,7 @@ class Reader::Impl {
             FinishCurrentLocked();
     }
 
-    void
-    FinishCurrentLocked()
+    void FinishCurrentLocked()
     {
         if (current_ == nullptr)
             return;
@@ -391,34 +371,31 @@ class Reader::Impl {
         SetCurrentSize();
     }
 
-    void
-    SetCurrentSize()
+    void SetCurrentSize()
     {
         current_bytes_ = current_ == nullptr ? 0 : current_->bytes();
         current_records_ = current_ == nullptr ? 0 : current_->records.size();
     }
 
     // Allocates nothing: that there is no memory left may be the reason.
-    void
-    Fail(const char *text) noexcept
+    void Fail(const char *text) noexcept
     {
         std::strncpy(failure_, text, sizeof(failure_) - 1);
         has_failed_ = true;
         ready_event_.Raise();
     }
 
-    void
-    AddNotice(Notice notice)
+    void AddNotice(Notice notice)
     {
         std::lock_guard<std::mutex> guard(mutex_);
-        if (notices_.size() >= 1000) // the backend is busy; the latest matter least when so many came
+        if (notices_.size() >=
+            1000) // the backend is busy; the latest matter least when so many came
             return;
         notices_.push_back(std::move(notice));
         ready_event_.Raise();
     }
 
-    void
-    WaitForMessages()
+    void WaitForMessages()
     {
         int64_t timeout_us = 1000000;
         if (current_ != nullptr) {
@@ -426,16 +403,15 @@ class Reader::Impl {
             timeout_us = std::min(timeout_us, std::max<int64_t>(due_us - MonotonicUs(), 1000));
         }
         if (reassign_at_us_ != 0)
-            timeout_us = std::min(timeout_us,
-                                  std::max<int64_t>(reassign_at_us_ - MonotonicUs(), 1000));
+            timeout_us =
+                std::min(timeout_us, std::max<int64_t>(reassign_at_us_ - MonotonicUs(), 1000));
         pollfd fds[2] = {{consumer_->wakeup_fd(), POLLIN, 0}, {command_event_.fd(), POLLIN, 0}};
         (void)poll(fds, 2, static_cast<int>(timeout_us / 1000));
         consumer_->ClearWakeup();
         command_event_.Clear();
     }
 
-    void
-    WaitForCommand(int timeout_ms)
+    void WaitForCommand(int timeout_ms)
     {
         pollfd fd = {command_event_.fd(), POLLIN, 0};
         (void)poll(&fd, 1, timeout_ms);
@@ -481,9 +457,7 @@ class Reader::Impl {
     std::thread thread_;
 };
 
-Reader::Reader(std::unique_ptr<Impl> impl) : impl_(std::move(impl))
-{
-}
+Reader::Reader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Reader::~Reader() = default;
 

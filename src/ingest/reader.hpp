@@ -1,8 +1,8 @@
-// The reader thread: the only caller of librdkafka on its handle. It polls, decodes and fills batches
-// while the backend writes the one before; bounded by queue_memory. All signals are blocked in it and
-// it reaches no PostgreSQL symbol. The backend's side is this class: every method is for the backend
-// and none of them waits for the broker.
-// Regime: C++. Errors of the thread arrive as notices.
+// The reader thread: the only caller of librdkafka on its handle. It polls, decodes and fills
+// batches while the backend writes the one before; bounded by queue_memory. All signals are blocked
+// in it and it reaches no PostgreSQL symbol. The backend's side is this class: every method is for
+// the backend and none of them waits for the broker. Regime: C++. Errors of the thread arrive as
+// notices.
 #pragma once
 
 #include <cstdint>

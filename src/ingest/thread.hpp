@@ -1,6 +1,6 @@
-// A thread of our own inside a PostgreSQL process: every signal is blocked in it, so that PostgreSQL's
-// handlers run on the main thread only (R3), and an eventfd tells the backend's latch wait about it.
-// Regime: C++.
+// A thread of our own inside a PostgreSQL process: every signal is blocked in it, so that
+// PostgreSQL's handlers run on the main thread only (R3), and an eventfd tells the backend's latch
+// wait about it. Regime: C++.
 #pragma once
 
 #include <csignal>
@@ -36,15 +36,13 @@ class EventFd {
 
     int fd() const { return fd_; }
 
-    void
-    Raise()
+    void Raise()
     {
         uint64_t one = 1;
         (void)!write(fd_, &one, sizeof(one)); // can only fail when it is readable anyway
     }
 
-    void
-    Clear()
+    void Clear()
     {
         uint64_t count;
         (void)!read(fd_, &count, sizeof(count));

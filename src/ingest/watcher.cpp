@@ -52,8 +52,7 @@ class Watcher::Impl {
 
     int fd() const { return answer_event_.fd(); }
 
-    void
-    Ask(WatchRequest request)
+    void Ask(WatchRequest request)
     {
         {
             std::lock_guard<std::mutex> guard(mutex_);
@@ -62,8 +61,7 @@ class Watcher::Impl {
         wake_.notify_one();
     }
 
-    std::vector<WatchAnswer>
-    TakeAnswers()
+    std::vector<WatchAnswer> TakeAnswers()
     {
         answer_event_.Clear();
         std::lock_guard<std::mutex> guard(mutex_);
@@ -71,8 +69,7 @@ class Watcher::Impl {
     }
 
   private:
-    void
-    Run()
+    void Run()
     {
         for (;;) {
             WatchRequest request;
@@ -98,8 +95,7 @@ class Watcher::Impl {
         }
     }
 
-    void
-    Serve(const WatchRequest &request, WatchAnswer *answer)
+    void Serve(const WatchRequest &request, WatchAnswer *answer)
     {
         kafka::Consumer *consumer = ConsumerFor(request.config, &answer->error);
         if (consumer == nullptr)
@@ -113,8 +109,7 @@ class Watcher::Impl {
             Resolve(request, consumer, answer);
     }
 
-    kafka::Consumer *
-    ConsumerFor(const kafka::Config &config, std::string *error)
+    kafka::Consumer *ConsumerFor(const kafka::Config &config, std::string *error)
     {
         std::unique_ptr<kafka::Consumer> &consumer = consumers_[KeyOf(config)];
         if (consumer == nullptr) {
@@ -128,8 +123,7 @@ class Watcher::Impl {
         return consumer.get();
     }
 
-    void
-    Probe(const WatchRequest &request, kafka::Consumer *consumer, WatchAnswer *answer)
+    void Probe(const WatchRequest &request, kafka::Consumer *consumer, WatchAnswer *answer)
     {
         std::vector<std::string> names;
         std::vector<std::string> patterns;
@@ -157,9 +151,8 @@ class Watcher::Impl {
                 AddWatermarks(topic, partition, consumer, answer);
     }
 
-    bool
-    FindMatching(const std::vector<std::string> &patterns, kafka::Consumer *consumer,
-                 std::map<std::string, int32_t> *partition_counts, WatchAnswer *answer)
+    bool FindMatching(const std::vector<std::string> &patterns, kafka::Consumer *consumer,
+                      std::map<std::string, int32_t> *partition_counts, WatchAnswer *answer)
     {
         auto metadata = consumer->FetchMetadata({}, kTimeoutMs);
         if (!metadata.ok()) {
@@ -176,9 +169,8 @@ class Watcher::Impl {
         return true;
     }
 
-    bool
-    AddWatermarks(const std::string &topic, int32_t partition, kafka::Consumer *consumer,
-                  WatchAnswer *answer)
+    bool AddWatermarks(const std::string &topic, int32_t partition, kafka::Consumer *consumer,
+                       WatchAnswer *answer)
     {
         auto watermarks = consumer->QueryWatermarks(topic, partition, kTimeoutMs);
         if (!watermarks.ok()) {
@@ -190,8 +182,7 @@ class Watcher::Impl {
         return true;
     }
 
-    void
-    Resolve(const WatchRequest &request, kafka::Consumer *consumer, WatchAnswer *answer)
+    void Resolve(const WatchRequest &request, kafka::Consumer *consumer, WatchAnswer *answer)
     {
         for (const PartitionOffset &wanted : request.partitions)
             if (!AddWatermarks(wanted.topic, wanted.partition, consumer, answer))
@@ -227,12 +218,10 @@ class Watcher::Impl {
     std::deque<WatchRequest> requests_;
     std::vector<WatchAnswer> answers_;
     std::map<std::string, std::unique_ptr<kafka::Consumer>> consumers_; // the thread's own
-    std::thread thread_;                                                // last: starts when all is there
+    std::thread thread_; // last: starts when all is there
 };
 
-Watcher::Watcher() : impl_(std::make_unique<Impl>())
-{
-}
+Watcher::Watcher() : impl_(std::make_unique<Impl>()) {}
 
 Watcher::~Watcher() = default;
 

@@ -1,7 +1,6 @@
-// The coordinator's thread: asks the broker what exists (topics, partitions, watermarks, offsets for
-// times), because such calls block and the backend must not. Requests in, answers out, in order; a
-// pipeline has at most one probe under way. All signals are blocked in it.
-// Regime: C++.
+// The coordinator's thread: asks the broker what exists (topics, partitions, watermarks, offsets
+// for times), because such calls block and the backend must not. Requests in, answers out, in
+// order; a pipeline has at most one probe under way. All signals are blocked in it. Regime: C++.
 #pragma once
 
 #include <cstdint>
@@ -34,19 +33,19 @@ struct WatchRequest {
     int64_t id = 0; // the asker's
     std::string pipeline;
     kafka::Config config;
-    std::vector<std::string> topics;            // kProbe: names, or a regular expression with leading ^
-    std::vector<PartitionOffset> partitions;    // kResolve: topic and partition
-    Position position;                          // kResolve
+    std::vector<std::string> topics; // kProbe: names, or a regular expression with leading ^
+    std::vector<PartitionOffset> partitions; // kResolve: topic and partition
+    Position position;                       // kResolve
 };
 
 struct WatchAnswer {
     WatchRequest::Kind kind;
     int64_t id;
     std::string pipeline;
-    std::string error;                             // empty = it worked
-    std::vector<std::string> missing_topics;       // kProbe: named but not there (yet)
-    std::vector<PartitionWatermarks> watermarks;   // kProbe and kResolve
-    std::vector<PartitionOffset> resolved;         // kResolve; clamped to [low, high] but for kOffset
+    std::string error;                           // empty = it worked
+    std::vector<std::string> missing_topics;     // kProbe: named but not there (yet)
+    std::vector<PartitionWatermarks> watermarks; // kProbe and kResolve
+    std::vector<PartitionOffset> resolved;       // kResolve; clamped to [low, high] but for kOffset
 };
 
 class Watcher {

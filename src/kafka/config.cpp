@@ -40,7 +40,7 @@ constexpr Setting kFixed[] = {
     {"allow.auto.create.topics", "false", kConsumerOnly},
     {"fetch.max.bytes", "8388608", kConsumerOnly},
     {"queued.min.messages", "1000000", kConsumerOnly}, // bytes are the bound, not a count
-    {"receive.message.max.bytes", "33554432", kBoth}, // must exceed fetch.max.bytes by 512
+    {"receive.message.max.bytes", "33554432", kBoth},  // must exceed fetch.max.bytes by 512
     {"log.queue", "true", kBoth},
     {"log.thread.name", "false", kBoth},
     {"topic.metadata.refresh.interval.ms", "30000", kBoth},
@@ -77,7 +77,8 @@ constexpr std::string_view kOwned[] = {
 // pulse's choice where the user has none.
 constexpr Setting kDefaults[] = {
     {"reconnect.backoff.ms", "100", kBoth},
-    // A broker that is back is read within seconds; asking every two is no burden on one that is not.
+    // A broker that is back is read within seconds; asking every two is no burden on one that is
+    // not.
     {"reconnect.backoff.max.ms", "2000", kBoth},
     // A fetch returns as soon as there is anything.
     {"fetch.min.bytes", "1", kConsumerOnly},

@@ -87,8 +87,9 @@ RunCaught(void (*call)(void *), void *argument)
         call(argument);
     } catch (const Error &error) {
         failed = true;
-        caught_error.sqlstate = MAKE_SQLSTATE(error.sqlstate[0], error.sqlstate[1], error.sqlstate[2],
-                                              error.sqlstate[3], error.sqlstate[4]);
+        caught_error.sqlstate =
+            MAKE_SQLSTATE(error.sqlstate[0], error.sqlstate[1], error.sqlstate[2],
+                          error.sqlstate[3], error.sqlstate[4]);
         CopyText(caught_error.message, sizeof(caught_error.message), error.message.c_str());
         CopyText(caught_error.detail, sizeof(caught_error.detail), error.detail.c_str());
         CopyText(caught_error.hint, sizeof(caught_error.hint), error.hint.c_str());

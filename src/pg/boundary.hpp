@@ -41,8 +41,8 @@ CallPg(F &&fn)
     static_assert(std::is_trivially_destructible_v<std::remove_reference_t<F>>,
                   "longjmp skips destructors: capture by reference or plain values only");
     if constexpr (std::is_void_v<Return>) {
-        internal::RunGuarded([](void *argument) { (*static_cast<std::remove_reference_t<F> *>(argument))(); },
-                             &fn);
+        internal::RunGuarded(
+            [](void *argument) { (*static_cast<std::remove_reference_t<F> *>(argument))(); }, &fn);
     } else {
         static_assert(std::is_trivially_destructible_v<Return>);
         struct Frame {
@@ -65,8 +65,8 @@ CallCpp(F &&fn)
 {
     using Return = std::invoke_result_t<F>;
     if constexpr (std::is_void_v<Return>) {
-        internal::RunCaught([](void *argument) { (*static_cast<std::remove_reference_t<F> *>(argument))(); },
-                            &fn);
+        internal::RunCaught(
+            [](void *argument) { (*static_cast<std::remove_reference_t<F> *>(argument))(); }, &fn);
     } else {
         static_assert(std::is_trivially_destructible_v<Return>);
         struct Frame {

@@ -1,6 +1,6 @@
 // Fault points of test builds (base/fault.hpp). A spent action stays spent in its process until
-// pulse.fault or pulse.fault_token changes, so that a retry can succeed. With pulse.fault_token set it
-// fires once in all processes: whoever removes that file first.
+// pulse.fault or pulse.fault_token changes, so that a retry can succeed. With pulse.fault_token set
+// it fires once in all processes: whoever removes that file first.
 #include "base/fault.hpp"
 
 #ifdef PULSE_TESTING
@@ -41,7 +41,8 @@ Parse(const std::string &text)
         size_t second = item.find(':', colon + 1);
         int passes = second == std::string::npos ? 1 : atoi(item.c_str() + second + 1);
         (*armed)[item.substr(0, colon)] = {
-            item.substr(colon + 1, second == std::string::npos ? second : second - colon - 1), passes};
+            item.substr(colon + 1, second == std::string::npos ? second : second - colon - 1),
+            passes};
     }
 }
 
@@ -74,8 +75,8 @@ HitFault(const char *point)
     bool is_fatal = action == "fatal";
     if (is_fatal || action == "error")
         pg::CallPg([&] {
-            ereport(is_fatal ? FATAL : ERROR, (errcode(ERRCODE_QUERY_CANCELED),
-                                               errmsg("injected fault at %s", point)));
+            ereport(is_fatal ? FATAL : ERROR,
+                    (errcode(ERRCODE_QUERY_CANCELED), errmsg("injected fault at %s", point)));
         });
 }
 

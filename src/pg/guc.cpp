@@ -98,7 +98,8 @@ struct StringSetting {
 };
 
 const StringSetting string_settings[] = {
-    {"brokers", &guc_brokers, "", nullptr, true, "Kafka bootstrap servers (host:port, comma separated).",
+    {"brokers", &guc_brokers, "", nullptr, true,
+     "Kafka bootstrap servers (host:port, comma separated).",
      "Empty: pulse is idle and holds no connection to the database."},
     {"counters", &guc_counters, "minute,hour,day", CheckCounters, true,
      "Live counters kept in the transaction of the events.",
@@ -121,7 +122,8 @@ const StringSetting string_settings[] = {
      "Where a partition without stored offset begins: earliest, latest, an offset or a timestamp.",
      nullptr},
     {"topic", &guc_topic, "events", nullptr, false,
-     "Topics of the default pipeline: a comma separated list, or a regular expression with leading ^.",
+     "Topics of the default pipeline: a comma separated list, or a regular expression with leading "
+     "^.",
      nullptr},
     {"unknown_fields", &guc_unknown_fields, "keep", CheckUnknownFields, true,
      "Fields that no column takes: keep (in properties), drop or reject.", nullptr},
@@ -153,8 +155,9 @@ const IntSetting int_settings[] = {
      "Records seen before max_error_ratio counts."},
     {"late_after", &guc_late_after_s, 300, 0, 400 * kDay, GUC_UNIT_S, true,
      "An event is late when kafka_timestamp - event_timestamp is above this."},
-    {"max_message_bytes", &guc_max_message_bytes, 1024 * 1024, 1024, 16 * 1024 * 1024, GUC_UNIT_BYTE,
-     true, "Largest payload that is decoded; larger ones are dead letters (oversize)."},
+    {"max_message_bytes", &guc_max_message_bytes, 1024 * 1024, 1024, 16 * 1024 * 1024,
+     GUC_UNIT_BYTE, true,
+     "Largest payload that is decoded; larger ones are dead letters (oversize)."},
     {"max_queue_depth", &guc_max_queue_depth, 100000, 1, INT_MAX, 0, true,
      "Queue depth above which ingest() and produce() refuse."},
     {"max_replays", &guc_max_replays, 5, 1, 1000, 0, true,
@@ -175,9 +178,9 @@ const IntSetting int_settings[] = {
 void
 DefineString(const StringSetting &setting, GucContext context)
 {
-    DefineCustomStringVariable(psprintf("pulse.%s", setting.name), setting.description, setting.detail,
-                               setting.variable, setting.boot_value, context, 0, setting.check, nullptr,
-                               nullptr);
+    DefineCustomStringVariable(psprintf("pulse.%s", setting.name), setting.description,
+                               setting.detail, setting.variable, setting.boot_value, context, 0,
+                               setting.check, nullptr, nullptr);
 }
 
 } // namespace
@@ -193,15 +196,17 @@ DefineSettings(bool preloaded)
                  preloaded ? PGC_POSTMASTER : PGC_SIGHUP);
     for (const IntSetting &setting : int_settings)
         DefineCustomIntVariable(psprintf("pulse.%s", setting.name), setting.description, nullptr,
-                                setting.variable, setting.boot_value, setting.minimum, setting.maximum,
-                                PGC_SIGHUP, setting.unit, nullptr, nullptr, nullptr);
+                                setting.variable, setting.boot_value, setting.minimum,
+                                setting.maximum, PGC_SIGHUP, setting.unit, nullptr, nullptr,
+                                nullptr);
     DefineCustomRealVariable("pulse.max_error_ratio",
                              "Share of the last 10,000 records that may be rejected before the "
                              "pipeline stops; 1 never stops.",
                              nullptr, &guc_max_error_ratio, 0.5, 0.0, 1.0, PGC_SIGHUP, 0, nullptr,
                              nullptr, nullptr);
 #ifdef PULSE_TESTING
-    DefineCustomStringVariable("pulse.fault", "Fault to inject: point:action[:count], comma separated.",
+    DefineCustomStringVariable("pulse.fault",
+                               "Fault to inject: point:action[:count], comma separated.",
                                "Test builds only.", &guc_fault, "", PGC_SIGHUP, GUC_NOT_IN_SAMPLE,
                                nullptr, nullptr, nullptr);
     DefineCustomStringVariable("pulse.fault_token",
@@ -236,7 +241,8 @@ OverrideSetting(const char *name, const char *value, bool until_nest_level_ends)
 {
     (void)set_config_option(psprintf("pulse.%s", name), value, PGC_SIGHUP,
                             until_nest_level_ends ? PGC_S_SESSION : PGC_S_OVERRIDE,
-                            until_nest_level_ends ? GUC_ACTION_SAVE : GUC_ACTION_SET, true, ERROR, false);
+                            until_nest_level_ends ? GUC_ACTION_SAVE : GUC_ACTION_SET, true, ERROR,
+                            false);
 }
 
 } // namespace pulse::pg

@@ -40,8 +40,8 @@ StartupHook()
 const char *
 StateName(State state)
 {
-    static const char *const names[] = {"starting", "running",     "idle",          "paused",
-                                        "retrying", "stopped",     "failed",        "offset_lost",
+    static const char *const names[] = {"starting",      "running",    "idle",   "paused",
+                                        "retrying",      "stopped",    "failed", "offset_lost",
                                         "topic_changed", "quarantined"};
     return names[static_cast<int>(state)];
 }
@@ -67,9 +67,9 @@ void
 RequireSharedMemory()
 {
     if (shared == nullptr)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("pulse is not loaded"),
-                        errhint("Add pulse to shared_preload_libraries and restart the server.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("pulse is not loaded"),
+                 errhint("Add pulse to shared_preload_libraries and restart the server.")));
 }
 
 void

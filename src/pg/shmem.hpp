@@ -22,7 +22,15 @@ constexpr int kRateSeconds = 60;
 
 // product.md section 7.
 enum class State : int32_t {
-    kStarting, kRunning, kIdle, kPaused, kRetrying, kStopped, kFailed, kOffsetLost, kTopicChanged,
+    kStarting,
+    kRunning,
+    kIdle,
+    kPaused,
+    kRetrying,
+    kStopped,
+    kFailed,
+    kOffsetLost,
+    kTopicChanged,
     kQuarantined,
 };
 const char *StateName(State state);
@@ -35,9 +43,9 @@ enum class ProcessKind : int32_t { kNone, kCoordinator, kWorker };
 // Wanted by the coordinator (the coordinator's own slot: by the launcher), started by the launcher.
 struct ProcessSlot {
     ProcessKind kind;
-    bool is_wanted;        // false: finish the batch in flight and exit
-    bool must_abort;       // with !is_wanted: give the batch in flight up
-    int32_t pid;           // 0 = not running
+    bool is_wanted;  // false: finish the batch in flight and exit
+    bool must_abort; // with !is_wanted: give the batch in flight up
+    int32_t pid;     // 0 = not running
     int32_t worker_index;
     int32_t worker_count;
     char pipeline[kNameBytes];
@@ -54,9 +62,9 @@ struct ProcessSlot {
     Phase phase;
     int64_t started_at;
     int64_t last_commit_at;
-    int64_t writer_since;  // TimestampTz of the batch being written, 0 = none: ingest_horizon()
+    int64_t writer_since; // TimestampTz of the batch being written, 0 = none: ingest_horizon()
     int64_t batch_count, record_count, row_count, duplicate_count, reject_count;
-    int64_t queue_records; // read but not committed
+    int64_t queue_records;          // read but not committed
     int32_t commit_us[kCommitRing]; // duration of the last batches, from begin to commit
     int32_t commit_next;
     int64_t rate_second[kRateSeconds];
@@ -115,7 +123,7 @@ struct Command {
 struct Shared {
     LWLock *lock;
     int32_t launcher_pid;
-    bool extension_seen; // the coordinator found the extension at its last look
+    bool extension_seen;     // the coordinator found the extension at its last look
     int64_t probe_requested; // raised by CREATE EXTENSION
     int64_t last_command_id;
     ProcessSlot processes[kMaxProcesses]; // [0] is the coordinator
@@ -126,8 +134,8 @@ struct Shared {
 
 extern Shared *shared; // null when the library was not preloaded
 
-void RequestSharedMemory();       // from _PG_init
-void RequireSharedMemory();       // raises 55000 with a hint when not preloaded
+void RequestSharedMemory(); // from _PG_init
+void RequireSharedMemory(); // raises 55000 with a hint when not preloaded
 
 void LockShared();
 void LockSharedForRead();
@@ -135,7 +143,8 @@ void UnlockShared();
 
 // All below need the lock.
 PipelineSlot *FindPipeline(const char *name, bool create);
-PartitionSlot *FindPartition(const char *pipeline, const char *topic, int32_t partition, bool create);
+PartitionSlot *FindPartition(const char *pipeline, const char *topic, int32_t partition,
+                             bool create);
 void SetPipelineState(PipelineSlot *slot, State state, const char *reason, const char *hint);
 void CopyText(char *target, int size, const char *text);
 

@@ -9,7 +9,8 @@ Execute(Statement *statement, const Datum *arguments, const char *nulls)
         SPIPlanPtr plan =
             SPI_prepare(statement->sql, statement->argument_count, statement->argument_types);
         if (plan == nullptr)
-            elog(ERROR, "could not prepare \"%s\": %s", statement->sql, SPI_result_code_string(SPI_result));
+            elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
+                 SPI_result_code_string(SPI_result));
         SPI_keepplan(plan);
         statement->plan = plan;
     }

@@ -27,7 +27,8 @@ InTransaction(F &&fn)
 {
     std::exception_ptr failure;
     try {
-        internal::BeginTransaction(); // may fail half-way: then there is something to roll back, too
+        internal::BeginTransaction(); // may fail half-way: then there is something to roll back,
+                                      // too
         fn();
         internal::CommitTransaction();
     } catch (...) {

@@ -22,10 +22,12 @@ RequireCoordinator()
     // A name means a pipeline of the one database where pulse runs, not of this one.
     bool is_elsewhere = strcmp(pg::guc_database, get_database_name(MyDatabaseId)) != 0;
     while (is_elsewhere || pg::shared->processes[0].pid == 0) {
-        const char *reason = pg::guc_brokers[0] == '\0' ? "pulse.brokers is not set"
-                                                        : "no process of pulse runs in this database";
+        const char *reason = pg::guc_brokers[0] == '\0'
+                                 ? "pulse.brokers is not set"
+                                 : "no process of pulse runs in this database";
         if (pg::guc_brokers[0] == '\0' || is_elsewhere || GetCurrentTimestamp() > deadline)
-            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("pulse is idle: %s", reason),
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                            errmsg("pulse is idle: %s", reason),
                             errhint("Set pulse.brokers, and pulse.database to this database.")));
         pg::WakeLauncher();
         pg::WaitInCall(50);
@@ -44,7 +46,8 @@ int
 PostCommand(const Request &request)
 {
     pg::Command *free_command = nullptr;
-    const char *caller = GetUserNameFromId(GetUserId(), false); // reads the catalog: not under the lock
+    const char *caller =
+        GetUserNameFromId(GetUserId(), false); // reads the catalog: not under the lock
     pg::LockShared();
     for (pg::Command &command : pg::shared->commands)
         if (command.status == pg::CommandStatus::kFree && free_command == nullptr)
@@ -55,7 +58,8 @@ PostCommand(const Request &request)
         free_command->kind = request.kind;
         free_command->caller_pid = MyProcPid;
         pg::CopyText(free_command->pipeline, pg::kNameBytes, request.pipeline);
-        pg::CopyText(free_command->topic, pg::kTopicBytes, request.topic == nullptr ? "" : request.topic);
+        pg::CopyText(free_command->topic, pg::kTopicBytes,
+                     request.topic == nullptr ? "" : request.topic);
         free_command->partition = request.partition;
         pg::CopyText(free_command->argument, sizeof(free_command->argument),
                      request.argument == nullptr ? "" : request.argument);
@@ -161,19 +165,22 @@ using namespace pulse;
 
 PULSE_SQL_FUNCTION(pulse_pause)
 {
-    sqlapi::AskFromSql({pg::CommandKind::kPause, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
+    sqlapi::AskFromSql(
+        {pg::CommandKind::kPause, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
     PG_RETURN_VOID();
 }
 
 PULSE_SQL_FUNCTION(pulse_resume)
 {
-    sqlapi::AskFromSql({pg::CommandKind::kResume, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
+    sqlapi::AskFromSql(
+        {pg::CommandKind::kResume, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
     PG_RETURN_VOID();
 }
 
 PULSE_SQL_FUNCTION(pulse_stop)
 {
-    sqlapi::AskFromSql({pg::CommandKind::kStop, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
+    sqlapi::AskFromSql(
+        {pg::CommandKind::kStop, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
     PG_RETURN_VOID();
 }
 
@@ -207,17 +214,18 @@ PULSE_SQL_FUNCTION(pulse_seek)
 PULSE_SQL_FUNCTION(pulse_wait_until_caught_up)
 {
     const char *pipeline = text_to_cstring(PG_GETARG_TEXT_PP(0));
-    TimestampTz deadline = DatumGetTimestampTz(
-        DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
+    TimestampTz deadline = DatumGetTimestampTz(DirectFunctionCall2(
+        timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
     bool has_marks = false;
     for (;;) {
         pg::RequireSharedMemory();
         pg::State state = pg::State::kStarting;
         if (sqlapi::IsHalted(pipeline, &state))
-            ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                            errmsg("pipeline \"%s\" is %s", pipeline, pg::StateName(state)),
-                            errhint("Call pulse.resume(%s) first; pulse.stat_pipeline has the reason.",
-                                    quote_literal_cstr(pipeline))));
+            ereport(ERROR,
+                    (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                     errmsg("pipeline \"%s\" is %s", pipeline, pg::StateName(state)),
+                     errhint("Call pulse.resume(%s) first; pulse.stat_pipeline has the reason.",
+                             quote_literal_cstr(pipeline))));
         if (!has_marks) {
             // Fresh high watermarks: what "caught up" means is fixed at the call.
             bool refreshed = pg::CallCpp([&] {
@@ -249,9 +257,12 @@ PULSE_SQL_FUNCTION(pulse_check_setting)
     const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
     const char *value = text_to_cstring(PG_GETARG_TEXT_PP(1));
     if (!pg::IsPipelineSetting(name))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("\"%s\" is no setting of a pipeline", name),
-                        errhint("See the settings table of the README; names come without the prefix pulse.")));
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+             errmsg("\"%s\" is no setting of a pipeline", name),
+             errhint(
+                 "See the settings table of the README; names come without the prefix pulse.")));
     pg::CheckSetting(name, value);
     if (strcmp(name, "start_position") == 0)
         pg::CallCpp([&] {
@@ -267,7 +278,8 @@ PULSE_SQL_FUNCTION(pulse_check_setting)
     if (strcmp(name, "kafka_options") == 0)
         pg::CallCpp([&] {
             auto options = kafka::ParseProperties(value, ',');
-            Status status = options.ok() ? kafka::CheckOptions(options.value()) : Status::Error(options.message());
+            Status status = options.ok() ? kafka::CheckOptions(options.value())
+                                         : Status::Error(options.message());
             if (!status.ok()) {
                 pg::Error error;
                 error.sqlstate = "22023";
@@ -286,7 +298,8 @@ PULSE_SQL_FUNCTION(pulse_check_target)
     static store::PipelineDefinition definition;
     memset(static_cast<void *>(&definition), 0, sizeof(definition));
     pg::CopyText(definition.name, sizeof(definition.name), text_to_cstring(PG_GETARG_TEXT_PP(0)));
-    pg::CopyText(definition.target, sizeof(definition.target), text_to_cstring(PG_GETARG_TEXT_PP(1)));
+    pg::CopyText(definition.target, sizeof(definition.target),
+                 text_to_cstring(PG_GETARG_TEXT_PP(1)));
     strlcpy(definition.partition_unit, "day", sizeof(definition.partition_unit));
     store::LoadTarget(definition, store::Scope::kCall, &target);
     PG_RETURN_BOOL(target.conflict_columns[0] != '\0');
@@ -312,8 +325,8 @@ WakeAtCommit(XactEvent event, void *)
 
 } // namespace
 
-// Tells launcher and coordinator, when this transaction commits, to look at the tables now. Called by
-// the extension script and by the functions that change pulse.pipelines.
+// Tells launcher and coordinator, when this transaction commits, to look at the tables now. Called
+// by the extension script and by the functions that change pulse.pipelines.
 PULSE_SQL_FUNCTION(pulse_wake)
 {
     static bool is_registered = false;

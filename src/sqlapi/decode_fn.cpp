@@ -1,4 +1,5 @@
-// pulse.decode(): the decoder from SQL, with a pipeline's own columns and limits. Regime: PG and doors.
+// pulse.decode(): the decoder from SQL, with a pipeline's own columns and limits. Regime: PG and
+// doors.
 #include <charconv>
 #include <chrono>
 #include <memory>
@@ -52,10 +53,12 @@ AppendTime(std::string *json, int64_t unix_us, bool is_date)
     char text[129]; // MAXDATELEN + 1
     pg::CallPg([&] {
         if (is_date)
-            JsonEncodeDateTime(text, DateADTGetDatum(static_cast<DateADT>(unix_us - store::kEpochDays)), DATEOID,
-                               nullptr);
+            JsonEncodeDateTime(text,
+                               DateADTGetDatum(static_cast<DateADT>(unix_us - store::kEpochDays)),
+                               DATEOID, nullptr);
         else
-            JsonEncodeDateTime(text, TimestampTzGetDatum(store::FromUnixUs(unix_us)), TIMESTAMPTZOID, nullptr);
+            JsonEncodeDateTime(text, TimestampTzGetDatum(store::FromUnixUs(unix_us)),
+                               TIMESTAMPTZOID, nullptr);
     });
     AppendText(json, text);
 }
@@ -129,8 +132,12 @@ Decode(const store::Target &target, std::string_view value)
     if (decoder.Decode(value, now_us, arena, cells, &reject))
         return {true, CopyOut(ToJson(*mapping, cells)), nullptr, nullptr, nullptr, nullptr};
     const decode::RejectInfo &info = decode::InfoOf(reject.code);
-    return {false, nullptr, CopyOut(info.error_class), CopyOut(info.name),
-            reject.path.data() == nullptr ? nullptr : CopyOut(reject.path), CopyOut(reject.message)};
+    return {false,
+            nullptr,
+            CopyOut(info.error_class),
+            CopyOut(info.name),
+            reject.path.data() == nullptr ? nullptr : CopyOut(reject.path),
+            CopyOut(reject.message)};
 }
 
 } // namespace
@@ -148,11 +155,13 @@ PULSE_SQL_FUNCTION(pulse_decode)
     if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
     if (PG_ARGISNULL(0))
-        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("name of the pipeline must not be NULL")));
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+                        errmsg("name of the pipeline must not be NULL")));
     const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
     int level = NewGUCNestLevel(); // the pipeline's settings are for this call only
     if (!store::LoadPipeline(name, store::Scope::kCall, &definition))
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name)));
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+                        errmsg("pipeline \"%s\" does not exist", name)));
     store::LoadTarget(definition, store::Scope::kCall, &target);
     bytea *value = PG_ARGISNULL(1) ? nullptr : PG_GETARG_BYTEA_PP(1);
     sqlapi::DecodeOutcome outcome = pg::CallCpp([&] {

@@ -1,5 +1,5 @@
-// Set-returning functions behind the stat views, and ingest_horizon(): they read shared memory only,
-// never the broker. Regime: PG.
+// Set-returning functions behind the stat views, and ingest_horizon(): they read shared memory
+// only, never the broker. Regime: PG.
 #include "pg/shmem.hpp"
 #include "pg/prelude.hpp"
 

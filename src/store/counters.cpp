@@ -10,22 +10,33 @@ namespace {
 #define PULSE_BUCKET_UPSERT(table)                                                                 \
     "INSERT INTO live." table " AS c (bucket, event_type, pipeline, slot, count)"                  \
     " SELECT u.bucket, u.event_type, $4, $5, u.count"                                              \
-    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u(bucket, event_type, count)"                          \
-    " ON CONFLICT (bucket, event_type, pipeline, slot) DO UPDATE SET count = c.count + EXCLUDED.count"
+    " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) AS "    \
+    "u(bucket, event_type, count)"                                                                 \
+    " ON CONFLICT (bucket, event_type, pipeline, slot) DO UPDATE SET count = c.count + "           \
+    "EXCLUDED.count"
 
 pg::Statement upserts[] = {
-    {PULSE_BUCKET_UPSERT("_events_minute"), 5,
-     {TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, INT4OID}, nullptr},
-    {PULSE_BUCKET_UPSERT("_events_hour"), 5,
-     {TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, INT4OID}, nullptr},
-    {PULSE_BUCKET_UPSERT("_events_day"), 5,
-     {TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, INT4OID}, nullptr},
+    {PULSE_BUCKET_UPSERT("_events_minute"),
+     5,
+     {TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, INT4OID},
+     nullptr},
+    {PULSE_BUCKET_UPSERT("_events_hour"),
+     5,
+     {TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, INT4OID},
+     nullptr},
+    {PULSE_BUCKET_UPSERT("_events_day"),
+     5,
+     {TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, INT4OID},
+     nullptr},
     {"INSERT INTO live._user_day AS c (day, user_id, event_type, pipeline, slot, count)"
      " SELECT (u.bucket AT TIME ZONE 'UTC')::date, u.user_id, u.event_type, $4, $5, u.count"
      " FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
      " pg_catalog.unnest($6)) AS u(bucket, event_type, count, user_id)"
-     " ON CONFLICT (day, user_id, event_type, pipeline, slot) DO UPDATE SET count = c.count + EXCLUDED.count",
-     6, {TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, INT4OID, TEXTARRAYOID}, nullptr},
+     " ON CONFLICT (day, user_id, event_type, pipeline, slot) DO UPDATE SET count = c.count + "
+     "EXCLUDED.count",
+     6,
+     {TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TEXTOID, INT4OID, TEXTARRAYOID},
+     nullptr},
 };
 
 Datum
@@ -43,7 +54,8 @@ ArrayDatum(Datum *values, int count, Oid type, int16 bytes, bool by_value, char 
 } // namespace
 
 void
-AddToCounters(CounterKind kind, const char *pipeline, int slot, const ingest::CounterDelta *deltas, int count)
+AddToCounters(CounterKind kind, const char *pipeline, int slot, const ingest::CounterDelta *deltas,
+              int count)
 {
     if (count == 0)
         return;
@@ -56,7 +68,8 @@ AddToCounters(CounterKind kind, const char *pipeline, int slot, const ingest::Co
         size_t separator = kind == CounterKind::kUserDay ? name.find('\0') : std::string_view::npos;
         users[i] = TextDatum(separator == std::string_view::npos ? std::string_view("")
                                                                  : name.substr(0, separator));
-        types[i] = TextDatum(separator == std::string_view::npos ? name : name.substr(separator + 1));
+        types[i] =
+            TextDatum(separator == std::string_view::npos ? name : name.substr(separator + 1));
         buckets[i] = TimestampTzGetDatum(FromUnixUs(deltas[i].bucket_us));
         counts[i] = Int64GetDatum(deltas[i].count);
     }

@@ -12,7 +12,7 @@ namespace pulse::store {
 enum class CounterKind { kMinute, kHour, kDay, kUserDay };
 
 // deltas are sorted; event_type of kUserDay is user_id, a NUL byte, event_type.
-void AddToCounters(CounterKind kind, const char *pipeline, int slot, const ingest::CounterDelta *deltas,
-                   int count);
+void AddToCounters(CounterKind kind, const char *pipeline, int slot,
+                   const ingest::CounterDelta *deltas, int count);
 
 } // namespace pulse::store

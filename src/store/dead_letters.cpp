@@ -15,20 +15,24 @@ pg::Statement insert_letter = {
     " VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)"
     " ON CONFLICT (pipeline, kafka_topic, topic_epoch, kafka_partition, kafka_offset) DO NOTHING",
     15,
-    {TEXTOID, TEXTOID, INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, JSONBOID, TEXTOID,
-     TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID},
+    {TEXTOID, TEXTOID, INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, JSONBOID,
+     TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID},
     nullptr};
 
 pg::Statement resolve_letters = {
     "UPDATE raw.dlq SET status = 'replayed', resolved_at = pg_catalog.clock_timestamp()"
     " WHERE pipeline = $1 AND kafka_topic = $2 AND topic_epoch = $3 AND kafka_partition = $4"
     " AND kafka_offset = ANY ($5) AND status <> 'replayed'",
-    5, {TEXTOID, TEXTOID, INT4OID, INT4OID, INT8ARRAYOID}, nullptr};
+    5,
+    {TEXTOID, TEXTOID, INT4OID, INT4OID, INT8ARRAYOID},
+    nullptr};
 
 pg::Statement withdraw_letters = {
     "DELETE FROM raw.dlq WHERE pipeline = $1 AND kafka_topic = $2 AND topic_epoch = $3"
     " AND kafka_partition = $4 AND kafka_offset = ANY ($5) RETURNING kafka_offset",
-    5, {TEXTOID, TEXTOID, INT4OID, INT4OID, INT8ARRAYOID}, nullptr};
+    5,
+    {TEXTOID, TEXTOID, INT4OID, INT4OID, INT8ARRAYOID},
+    nullptr};
 
 Datum
 OffsetArray(const int64_t *offsets, int count)
@@ -98,16 +102,18 @@ WriteLetter(const char *pipeline, const OwnedPartition &partition, const ingest:
 
 void
 WithdrawLetters(const char *pipeline, const OwnedPartition &partition, const Target &target,
-                const int64_t *offsets, int count, void (*found)(int64_t offset, void *argument), void *argument)
+                const int64_t *offsets, int count, void (*found)(int64_t offset, void *argument),
+                void *argument)
 {
     if (count == 0 || !HasCoordinates(target))
         return;
     Oid types[3] = {TEXTOID, INT4OID, INT8ARRAYOID};
     Datum key[3] = {CStringGetTextDatum(partition.topic), Int32GetDatum(partition.partition),
                     OffsetArray(offsets, count)};
-    const char *sql = psprintf("SELECT pg_catalog.array_agg(kafka_offset::bigint) FROM %s WHERE kafka_topic = $1"
-                               " AND kafka_partition = $2 AND kafka_offset = ANY ($3)",
-                               target.qualified_name);
+    const char *sql =
+        psprintf("SELECT pg_catalog.array_agg(kafka_offset::bigint) FROM %s WHERE kafka_topic = $1"
+                 " AND kafka_partition = $2 AND kafka_offset = ANY ($3)",
+                 target.qualified_name);
     if (SPI_execute_with_args(sql, 3, types, key, nullptr, false, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not look for rows of rejected records");
     bool is_null = false;
@@ -115,14 +121,16 @@ WithdrawLetters(const char *pipeline, const OwnedPartition &partition, const Tar
     if (is_null)
         return;
     Datum arguments[5] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(partition.topic),
-                          Int32GetDatum(partition.topic_epoch), Int32GetDatum(partition.partition), rows};
+                          Int32GetDatum(partition.topic_epoch), Int32GetDatum(partition.partition),
+                          rows};
     uint64 withdrawn = pg::Execute(&withdraw_letters, arguments);
     for (uint64 row = 0; row < withdrawn; row++)
         found(pg::GetInt64(row, 1), argument);
 }
 
 int
-ResolveLetters(const char *pipeline, const OwnedPartition &partition, const int64_t *offsets, int count)
+ResolveLetters(const char *pipeline, const OwnedPartition &partition, const int64_t *offsets,
+               int count)
 {
     if (count == 0)
         return 0;

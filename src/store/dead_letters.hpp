@@ -20,17 +20,18 @@ struct LetterReason {
 };
 
 // Writes one letter. False when this record is a letter already (it was read again).
-bool WriteLetter(const char *pipeline, const OwnedPartition &partition, const ingest::Record &record,
-                 const LetterReason &reason);
+bool WriteLetter(const char *pipeline, const OwnedPartition &partition,
+                 const ingest::Record &record, const LetterReason &reason);
 
 // Which of these offsets are rows of the target already: takes their letters, written a moment ago,
-// back. For records that are rejected when they are read again, though they were accepted before. Calls
-// found(offset) for each. A scan of the target unless it has an index on these columns.
+// back. For records that are rejected when they are read again, though they were accepted before.
+// Calls found(offset) for each. A scan of the target unless it has an index on these columns.
 void WithdrawLetters(const char *pipeline, const OwnedPartition &partition, const Target &target,
-                     const int64_t *offsets, int count, void (*found)(int64_t offset, void *argument),
-                     void *argument);
+                     const int64_t *offsets, int count,
+                     void (*found)(int64_t offset, void *argument), void *argument);
 
 // Records that were letters and are rows now: marks the letters replayed. Returns how many were.
-int ResolveLetters(const char *pipeline, const OwnedPartition &partition, const int64_t *offsets, int count);
+int ResolveLetters(const char *pipeline, const OwnedPartition &partition, const int64_t *offsets,
+                   int count);
 
 } // namespace pulse::store

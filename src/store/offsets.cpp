@@ -6,43 +6,55 @@ namespace pulse::store {
 
 namespace {
 
-pg::Statement select_share = {
-    "SELECT r.topic, r.partition FROM"
-    " (SELECT topic, partition, pg_catalog.row_number() OVER (ORDER BY topic, partition) - 1 AS rank"
-    "  FROM pulse.offsets WHERE pipeline = $1) r"
-    " WHERE r.rank % $2 = $3 ORDER BY r.topic, r.partition",
-    3, {TEXTOID, INT8OID, INT8OID}, nullptr};
+pg::Statement select_share = {"SELECT r.topic, r.partition FROM"
+                              " (SELECT topic, partition, pg_catalog.row_number() OVER (ORDER BY "
+                              "topic, partition) - 1 AS rank"
+                              "  FROM pulse.offsets WHERE pipeline = $1) r"
+                              " WHERE r.rank % $2 = $3 ORDER BY r.topic, r.partition",
+                              3,
+                              {TEXTOID, INT8OID, INT8OID},
+                              nullptr};
 
-pg::Statement take_one = {
-    "UPDATE pulse.offsets SET fence = fence + 1 WHERE pipeline = $1 AND topic = $2 AND partition = $3"
-    " RETURNING next_offset, highest_offset, fence, topic_epoch",
-    3, {TEXTOID, TEXTOID, INT4OID}, nullptr};
+pg::Statement take_one = {"UPDATE pulse.offsets SET fence = fence + 1 WHERE pipeline = $1 AND "
+                          "topic = $2 AND partition = $3"
+                          " RETURNING next_offset, highest_offset, fence, topic_epoch",
+                          3,
+                          {TEXTOID, TEXTOID, INT4OID},
+                          nullptr};
 
 pg::Statement move_offset = {
     "UPDATE pulse.offsets SET next_offset = $4, highest_offset = GREATEST(highest_offset, $4),"
     " updated_at = pg_catalog.clock_timestamp()"
     " WHERE pipeline = $1 AND topic = $2 AND partition = $3 AND next_offset = $5 AND fence = $6",
-    6, {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID}, nullptr};
+    6,
+    {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID},
+    nullptr};
 
 pg::Statement correct_offset = {
     "UPDATE pulse.offsets SET next_offset = $4, highest_offset = GREATEST($5, $4)"
     " WHERE pipeline = $1 AND topic = $2 AND partition = $3",
-    5, {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID}, nullptr};
+    5,
+    {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID},
+    nullptr};
 
 pg::Statement add_counts = {
-    "UPDATE pulse.offsets SET records = records + $4, rows = rows + $5, duplicates = duplicates + $6,"
+    "UPDATE pulse.offsets SET records = records + $4, rows = rows + $5, duplicates = duplicates + "
+    "$6,"
     " rejects = rejects + $7, filtered = filtered + $8,"
     " last_kafka_timestamp = COALESCE($9, last_kafka_timestamp)"
     " WHERE pipeline = $1 AND topic = $2 AND partition = $3",
-    9, {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID}, nullptr};
-
-pg::Statement log_batch = {
-    "INSERT INTO pulse.batch_log (started_at, finished_at, pipeline, worker, batches, records, rows,"
-    " duplicates, rejects, bytes, busy_ms, end_reason) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)",
-    12,
-    {TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-     FLOAT8OID, TEXTOID},
+    9,
+    {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID},
     nullptr};
+
+pg::Statement log_batch = {"INSERT INTO pulse.batch_log (started_at, finished_at, pipeline, "
+                           "worker, batches, records, rows,"
+                           " duplicates, rejects, bytes, busy_ms, end_reason) VALUES "
+                           "($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)",
+                           12,
+                           {TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID, INT4OID, INT8OID,
+                            INT8OID, INT8OID, INT8OID, INT8OID, FLOAT8OID, TEXTOID},
+                           nullptr};
 
 } // namespace
 
@@ -51,7 +63,8 @@ TakePartitions(const char *pipeline, int index, int count, OwnedPartition *parti
 {
     int taken = 0;
     pg::InSpi([&] {
-        Datum arguments[3] = {CStringGetTextDatum(pipeline), Int64GetDatum(count), Int64GetDatum(index)};
+        Datum arguments[3] = {CStringGetTextDatum(pipeline), Int64GetDatum(count),
+                              Int64GetDatum(index)};
         uint64 found = pg::Execute(&select_share, arguments);
         taken = static_cast<int>(Min(found, static_cast<uint64>(capacity)));
         for (int i = 0; i < taken; i++) {
@@ -63,8 +76,8 @@ TakePartitions(const char *pipeline, int index, int count, OwnedPartition *parti
                             Int32GetDatum(partitions[i].partition)};
             if (pg::Execute(&take_one, key) != 1)
                 ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-                                errmsg("partition %d of topic \"%s\" went away", partitions[i].partition,
-                                       partitions[i].topic)));
+                                errmsg("partition %d of topic \"%s\" went away",
+                                       partitions[i].partition, partitions[i].topic)));
             partitions[i].next_offset = pg::GetInt64(0, 1);
             partitions[i].highest_offset = pg::GetInt64(0, 2);
             partitions[i].fence = pg::GetInt64(0, 3);
@@ -77,9 +90,10 @@ TakePartitions(const char *pipeline, int index, int count, OwnedPartition *parti
 bool
 MoveOffset(const char *pipeline, const OwnedPartition &partition, int64_t new_offset)
 {
-    Datum arguments[6] = {CStringGetTextDatum(pipeline),          CStringGetTextDatum(partition.topic),
-                          Int32GetDatum(partition.partition),     Int64GetDatum(new_offset),
-                          Int64GetDatum(partition.next_offset),   Int64GetDatum(partition.fence)};
+    Datum arguments[6] = {
+        CStringGetTextDatum(pipeline),        CStringGetTextDatum(partition.topic),
+        Int32GetDatum(partition.partition),   Int64GetDatum(new_offset),
+        Int64GetDatum(partition.next_offset), Int64GetDatum(partition.fence)};
     return pg::Execute(&move_offset, arguments) == 1;
 }
 

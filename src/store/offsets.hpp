@@ -26,7 +26,8 @@ struct PartitionCounts {
 
 // Takes the partitions whose rank among the pipeline's is index modulo count, raising their fence:
 // whoever owned them before can't commit any more. Returns how many were filled in.
-int TakePartitions(const char *pipeline, int index, int count, OwnedPartition *partitions, int capacity);
+int TakePartitions(const char *pipeline, int index, int count, OwnedPartition *partitions,
+                   int capacity);
 
 // Moves next_offset if nobody else did (compare and set under our fence). False = fenced.
 bool MoveOffset(const char *pipeline, const OwnedPartition &partition, int64_t new_offset);

@@ -7,21 +7,26 @@ namespace pulse::store {
 namespace {
 
 // One creator at a time per target; the second looks again and finds the partition.
-pg::Statement lock_target = {"SELECT pg_catalog.pg_advisory_xact_lock($1, $2)", 2, {INT4OID, INT4OID}, nullptr};
+pg::Statement lock_target = {
+    "SELECT pg_catalog.pg_advisory_xact_lock($1, $2)", 2, {INT4OID, INT4OID}, nullptr};
 constexpr int32 kAdvisoryClass = 0x70756c73; // "puls"
 
 pg::Statement bounds_of = {
     "SELECT pg_catalog.to_char(b.low, 'YYYY-MM-DD HH24:MI:SS') || '+00',"
     "       pg_catalog.to_char(b.low + ('1 ' || $2)::interval, 'YYYY-MM-DD HH24:MI:SS') || '+00',"
-    "       pg_catalog.to_char(b.low, CASE $2 WHEN 'hour' THEN 'YYYYMMDDHH24' WHEN 'month' THEN 'YYYYMM'"
+    "       pg_catalog.to_char(b.low, CASE $2 WHEN 'hour' THEN 'YYYYMMDDHH24' WHEN 'month' THEN "
+    "'YYYYMM'"
     "                                         ELSE 'YYYYMMDD' END)"
     "  FROM (SELECT pg_catalog.date_trunc($2, $1 AT TIME ZONE 'UTC') AS low) b",
-    2, {TIMESTAMPTZOID, TEXTOID}, nullptr};
+    2,
+    {TIMESTAMPTZOID, TEXTOID},
+    nullptr};
 
 void
 CreateAndAttach(const Target &target, int64_t timestamp)
 {
-    Datum arguments[2] = {TimestampTzGetDatum(timestamp), CStringGetTextDatum(target.partition_unit)};
+    Datum arguments[2] = {TimestampTzGetDatum(timestamp),
+                          CStringGetTextDatum(target.partition_unit)};
     if (pg::Execute(&bounds_of, arguments) != 1)
         elog(ERROR, "no bounds for a partition");
     const char *low = pg::GetText(0, 1);
@@ -31,13 +36,16 @@ CreateAndAttach(const Target &target, int64_t timestamp)
     const char *schema = get_namespace_name(get_rel_namespace(target.relation));
     char *parent = get_rel_name(target.relation);
     if (parent == nullptr)
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("%s is gone", target.qualified_name)));
-    char *leaf = psprintf("%.*s_%s", pg_mbcliplen(parent, static_cast<int>(strlen(parent)), 48), parent, suffix);
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("%s is gone", target.qualified_name)));
+    char *leaf = psprintf("%.*s_%s", pg_mbcliplen(parent, static_cast<int>(strlen(parent)), 48),
+                          parent, suffix);
     const char *leaf_name = quote_qualified_identifier(schema, leaf);
     // ATTACH makes the indexes and clones triggers; LIKE brings what must exist before it.
-    pg::ExecuteOnce(psprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING "
-                             "CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)",
-                             leaf_name, target.qualified_name));
+    pg::ExecuteOnce(
+        psprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING "
+                 "CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)",
+                 leaf_name, target.qualified_name));
     pg::ExecuteOnce(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
                              target.qualified_name, leaf_name, quote_literal_cstr(low),
                              quote_literal_cstr(high)));
@@ -51,10 +59,14 @@ EnsurePartition(const Target &target, int64_t timestamp)
     Oid caller = InvalidOid;
     int security = 0;
     GetUserIdAndSecContext(&caller, &security);
-    SetUserIdAndSecContext(target.owner, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-    (void)set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-    (void)set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-    (void)set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+    SetUserIdAndSecContext(target.owner,
+                           security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+    (void)set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+                            true, 0, false);
+    (void)set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true,
+                            0, false);
+    (void)set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+                            true, 0, false);
     pg::InSpi([&] {
         Datum arguments[2] = {Int32GetDatum(kAdvisoryClass),
                               Int32GetDatum(static_cast<int32>(target.relation))};

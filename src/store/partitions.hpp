@@ -9,8 +9,9 @@
 namespace pulse::store {
 
 // Makes the partition that holds timestamp (PostgreSQL's microseconds) unless it is there. To be
-// called in a transaction of its own, for locks are held to its end; a short lock_timeout applies. Errors: 55P03 when the parent is
-// locked (ANALYZE, VACUUM, CREATE INDEX CONCURRENTLY hold up ATTACH), 42P07 never.
+// called in a transaction of its own, for locks are held to its end; a short lock_timeout applies.
+// Errors: 55P03 when the parent is locked (ANALYZE, VACUUM, CREATE INDEX CONCURRENTLY hold up
+// ATTACH), 42P07 never.
 void EnsurePartition(const Target &target, int64_t timestamp);
 
 } // namespace pulse::store

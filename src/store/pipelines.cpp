@@ -16,32 +16,43 @@ pg::Statement select_pipelines = {
     " COALESCE(settings->>'start_position', pg_catalog.current_setting('pulse.start_position')),"
     " COALESCE(settings->>'workers', pg_catalog.current_setting('pulse.workers')),"
     " version, desired_state, reason, hint FROM pulse.pipelines ORDER BY name",
-    0, {}, nullptr};
+    0,
+    {},
+    nullptr};
 
-pg::Statement select_partitions = {
-    "SELECT topic, partition, next_offset FROM pulse.offsets WHERE pipeline = $1 ORDER BY topic, partition",
-    1, {TEXTOID}, nullptr};
+pg::Statement select_partitions = {"SELECT topic, partition, next_offset FROM pulse.offsets WHERE "
+                                   "pipeline = $1 ORDER BY topic, partition",
+                                   1,
+                                   {TEXTOID},
+                                   nullptr};
 
-pg::Statement needs_default = {
-    "SELECT NOT EXISTS (SELECT FROM pulse._installation) AND NOT EXISTS (SELECT FROM pulse.pipelines),"
-    " EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-    "         WHERE n.nspname IN ('raw', 'live'))",
-    0, {}, nullptr};
+pg::Statement needs_default = {"SELECT NOT EXISTS (SELECT FROM pulse._installation) AND NOT EXISTS "
+                               "(SELECT FROM pulse.pipelines),"
+                               " EXISTS (SELECT FROM pg_catalog.pg_class c JOIN "
+                               "pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+                               "         WHERE n.nspname IN ('raw', 'live'))",
+                               0,
+                               {},
+                               nullptr};
 
-pg::Statement create_default = {
-    "SELECT pulse.create_pipeline('events', pg_catalog.string_to_array("
-    "pg_catalog.replace($1, ' ', ''), ','), 'raw.events', '{}')",
-    1, {TEXTOID}, nullptr};
+pg::Statement create_default = {"SELECT pulse.create_pipeline('events', pg_catalog.string_to_array("
+                                "pg_catalog.replace($1, ' ', ''), ','), 'raw.events', '{}')",
+                                1,
+                                {TEXTOID},
+                                nullptr};
 
 pg::Statement note_default = {
     "INSERT INTO pulse._installation VALUES (pg_catalog.clock_timestamp())", 0, {}, nullptr};
 
 pg::Statement start_partition = {
-    "WITH started AS (INSERT INTO pulse.offsets (pipeline, topic, partition, next_offset, highest_offset)"
+    "WITH started AS (INSERT INTO pulse.offsets (pipeline, topic, partition, next_offset, "
+    "highest_offset)"
     " VALUES ($1, $2, $3, $4, $4) ON CONFLICT DO NOTHING RETURNING 1)"
     " INSERT INTO pulse.offset_log (pipeline, topic, partition, old_offset, new_offset, reason)"
     " SELECT $1, $2, $3, NULL, $4, $5 FROM started",
-    5, {TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID}, nullptr};
+    5,
+    {TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID},
+    nullptr};
 
 // One statement: the log and the gap are written from what the UPDATE found.
 pg::Statement seek_partition = {
@@ -50,23 +61,35 @@ pg::Statement seek_partition = {
     " moved AS (UPDATE pulse.offsets SET next_offset = $4, fence = fence + 1,"
     "  highest_offset = GREATEST(highest_offset, $4), updated_at = pg_catalog.clock_timestamp()"
     "  WHERE pipeline = $1 AND topic = $2 AND partition = $3),"
-    " gap AS (INSERT INTO pulse.gaps (pipeline, topic, partition, topic_epoch, from_offset, to_offset,"
+    " gap AS (INSERT INTO pulse.gaps (pipeline, topic, partition, topic_epoch, from_offset, "
+    "to_offset,"
     "  reason, accepted_by)"
     "  SELECT $1, $2, $3, topic_epoch, GREATEST(next_offset, highest_offset), $4, $5, $6 FROM old"
     "  WHERE $4 > GREATEST(next_offset, highest_offset))"
-    " INSERT INTO pulse.offset_log (pipeline, topic, partition, old_offset, new_offset, reason, changed_by)"
+    " INSERT INTO pulse.offset_log (pipeline, topic, partition, old_offset, new_offset, reason, "
+    "changed_by)"
     " SELECT $1, $2, $3, next_offset, $4, $5, $6 FROM old",
-    6, {TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, TEXTOID}, nullptr};
+    6,
+    {TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, TEXTOID},
+    nullptr};
 
 pg::Statement set_desired_state = {
     "UPDATE pulse.pipelines SET desired_state = $2, reason = NULL, hint = NULL,"
     " changed_at = pg_catalog.clock_timestamp() WHERE name = $1",
-    2, {TEXTOID, TEXTOID}, nullptr};
+    2,
+    {TEXTOID, TEXTOID},
+    nullptr};
 
 pg::Statement prune_batch_log = {
-    "DELETE FROM pulse.batch_log WHERE finished_at < pg_catalog.now() - interval '7 days'", 0, {}, nullptr};
+    "DELETE FROM pulse.batch_log WHERE finished_at < pg_catalog.now() - interval '7 days'",
+    0,
+    {},
+    nullptr};
 pg::Statement prune_offset_log = {
-    "DELETE FROM pulse.offset_log WHERE changed_at < pg_catalog.now() - interval '7 days'", 0, {}, nullptr};
+    "DELETE FROM pulse.offset_log WHERE changed_at < pg_catalog.now() - interval '7 days'",
+    0,
+    {},
+    nullptr};
 
 char *
 CopyColumn(uint64 row, int column, MemoryContext context)
@@ -81,7 +104,8 @@ ParseOffset(const char *digits)
     errno = 0;
     int64_t offset = strtoll(digits, nullptr, 10);
     if (errno == ERANGE)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("offset %s is out of range", digits)));
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("offset %s is out of range", digits)));
     return offset;
 }
 
@@ -99,8 +123,10 @@ ReadPipelines(PipelineRow **rows)
     MemoryContext context = CurrentMemoryContext;
     int count = 0;
     pg::InSpi([&] {
-        count = static_cast<int>(Min(pg::Execute(&select_pipelines), static_cast<uint64>(pg::kMaxPipelines)));
-        *rows = static_cast<PipelineRow *>(MemoryContextAllocZero(context, sizeof(PipelineRow) * (count + 1)));
+        count = static_cast<int>(
+            Min(pg::Execute(&select_pipelines), static_cast<uint64>(pg::kMaxPipelines)));
+        *rows = static_cast<PipelineRow *>(
+            MemoryContextAllocZero(context, sizeof(PipelineRow) * (count + 1)));
         for (int i = 0; i < count; i++) {
             PipelineRow *row = *rows + i;
             pg::CopyText(row->name, sizeof(row->name), pg::GetText(i, 1));
@@ -127,8 +153,10 @@ ReadPartitions(const char *pipeline, PartitionRow **rows)
     int count = 0;
     pg::InSpi([&] {
         Datum name = CStringGetTextDatum(pipeline);
-        count = static_cast<int>(Min(pg::Execute(&select_partitions, &name), static_cast<uint64>(pg::kMaxPartitions)));
-        *rows = static_cast<PartitionRow *>(MemoryContextAllocZero(context, sizeof(PartitionRow) * (count + 1)));
+        count = static_cast<int>(
+            Min(pg::Execute(&select_partitions, &name), static_cast<uint64>(pg::kMaxPartitions)));
+        *rows = static_cast<PartitionRow *>(
+            MemoryContextAllocZero(context, sizeof(PartitionRow) * (count + 1)));
         for (int i = 0; i < count; i++) {
             pg::CopyText((*rows)[i].topic, pg::kTopicBytes, pg::GetText(i, 1));
             (*rows)[i].partition = pg::GetInt32(i, 2);
@@ -156,8 +184,10 @@ CreateDefaultPipeline(const char *topics, const char **reason)
         }
         Relation relation = table_open(ExtensionRelationId, AccessShareLock);
         ScanKeyData key;
-        ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("pulse"));
-        SysScanDesc scan = systable_beginscan(relation, ExtensionNameIndexId, true, nullptr, 1, &key);
+        ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+                    CStringGetDatum("pulse"));
+        SysScanDesc scan =
+            systable_beginscan(relation, ExtensionNameIndexId, true, nullptr, 1, &key);
         HeapTuple tuple = systable_getnext(scan);
         Oid owner = HeapTupleIsValid(tuple)
                         ? reinterpret_cast<Form_pg_extension>(GETSTRUCT(tuple))->extowner
@@ -177,24 +207,27 @@ CreateDefaultPipeline(const char *topics, const char **reason)
 }
 
 bool
-StartPartition(const char *pipeline, const char *topic, int32_t partition, int64_t next_offset, const char *reason)
+StartPartition(const char *pipeline, const char *topic, int32_t partition, int64_t next_offset,
+               const char *reason)
 {
     bool is_new = false;
     pg::InSpi([&] {
-        Datum arguments[5] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(topic), Int32GetDatum(partition),
-                              Int64GetDatum(next_offset), CStringGetTextDatum(reason)};
+        Datum arguments[5] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(topic),
+                              Int32GetDatum(partition), Int64GetDatum(next_offset),
+                              CStringGetTextDatum(reason)};
         is_new = pg::Execute(&start_partition, arguments) == 1;
     });
     return is_new;
 }
 
 void
-SeekPartition(const char *pipeline, const char *topic, int32_t partition, int64_t next_offset, const char *reason,
-              const char *caller)
+SeekPartition(const char *pipeline, const char *topic, int32_t partition, int64_t next_offset,
+              const char *reason, const char *caller)
 {
     pg::InSpi([&] {
-        Datum arguments[6] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(topic), Int32GetDatum(partition),
-                              Int64GetDatum(next_offset),    CStringGetTextDatum(reason), CStringGetTextDatum(caller)};
+        Datum arguments[6] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(topic),
+                              Int32GetDatum(partition),      Int64GetDatum(next_offset),
+                              CStringGetTextDatum(reason),   CStringGetTextDatum(caller)};
         (void)pg::Execute(&seek_partition, arguments);
     });
 }
@@ -221,18 +254,19 @@ ParsePosition(const char *text)
         return {ingest::Position::Kind::kOffset, ParseOffset(text)};
     TimestampTz timestamp = 0;
     if (text[0] == '-') {
-        Interval *back = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
-                                                               ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-        timestamp = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-                                                            TimestampTzGetDatum(GetCurrentTimestamp()),
-                                                            IntervalPGetDatum(back)));
+        Interval *back = DatumGetIntervalP(DirectFunctionCall3(
+            interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+        timestamp = DatumGetTimestampTz(
+            DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
+                                IntervalPGetDatum(back)));
     } else {
         timestamp = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text),
-                                                            ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+                                                            ObjectIdGetDatum(InvalidOid),
+                                                            Int32GetDatum(-1)));
     }
     if (TIMESTAMP_NOT_FINITE(timestamp))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" is no position", text),
-                        errhint("Say earliest or latest.")));
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("\"%s\" is no position", text), errhint("Say earliest or latest.")));
     return {ingest::Position::Kind::kTime, ToUnixUs(timestamp) / 1000};
 }
 

@@ -38,7 +38,8 @@ int ReadPipelines(PipelineRow **rows);
 int ReadPartitions(const char *pipeline, PartitionRow **rows);
 
 // The pipeline events -> raw.events, made once per CREATE EXTENSION as the extension's owner. False
-// when there is nothing to make; *reason says why it waits for create_pipeline, null when it does not.
+// when there is nothing to make; *reason says why it waits for create_pipeline, null when it does
+// not.
 bool CreateDefaultPipeline(const char *topics, const char **reason);
 
 // A partition begins: a row in pulse.offsets and one in pulse.offset_log. False when it was there.

@@ -29,23 +29,32 @@ const Metadata metadata_columns[] = {
 pg::Statement select_pipeline = {
     "SELECT target, owner, version, desired_state = 'running', settings->>'partition_by'"
     " FROM pulse.pipelines WHERE name = $1",
-    1, {TEXTOID}, nullptr};
+    1,
+    {TEXTOID},
+    nullptr};
 
 pg::Statement select_settings = {
     "SELECT s.key, s.value FROM pulse.pipelines p, pg_catalog.jsonb_each_text(p.settings) s"
     " WHERE p.name = $1 ORDER BY s.key",
-    1, {TEXTOID}, nullptr};
+    1,
+    {TEXTOID},
+    nullptr};
 
 pg::Statement select_mapping = {
     "SELECT m.key, m.value FROM pulse.pipelines p,"
     " pg_catalog.jsonb_each_text(p.settings->'mapping') m WHERE p.name = $1",
-    1, {TEXTOID}, nullptr};
+    1,
+    {TEXTOID},
+    nullptr};
 
-pg::Statement select_columns = {"SELECT pg_catalog.unnest(columns) FROM pulse.pipelines WHERE name = $1",
-                                1, {TEXTOID}, nullptr};
+pg::Statement select_columns = {
+    "SELECT pg_catalog.unnest(columns) FROM pulse.pipelines WHERE name = $1",
+    1,
+    {TEXTOID},
+    nullptr};
 
-pg::Statement add_columns = {"UPDATE pulse.pipelines SET columns = $2 WHERE name = $1", 2,
-                             {TEXTOID, TEXTARRAYOID}, nullptr};
+pg::Statement add_columns = {
+    "UPDATE pulse.pipelines SET columns = $2 WHERE name = $1", 2, {TEXTOID, TEXTARRAYOID}, nullptr};
 
 decode::ColumnType
 DecodeTypeOf(Oid type)
@@ -95,8 +104,9 @@ DefaultExpression(Relation relation, AttrNumber attribute)
     for (int i = 0; constraints != nullptr && i < constraints->num_defval; i++) {
         if (constraints->defval[i].adnum != attribute)
             continue;
-        Datum expression_text = DirectFunctionCall2(pg_get_expr, CStringGetTextDatum(constraints->defval[i].adbin),
-                                             ObjectIdGetDatum(RelationGetRelid(relation)));
+        Datum expression_text =
+            DirectFunctionCall2(pg_get_expr, CStringGetTextDatum(constraints->defval[i].adbin),
+                                ObjectIdGetDatum(RelationGetRelid(relation)));
         deparsed = MemoryContextStrdup(TopMemoryContext, TextDatumGetCString(expression_text));
     }
     return deparsed;
@@ -164,7 +174,8 @@ DescribeConflictKey(Relation relation, Target *target)
     }
     ReleaseSysCache(tuple);
     if (columns.len >= static_cast<int>(sizeof(target->conflict_columns)))
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("the unique key of the target is too wide")));
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("the unique key of the target is too wide")));
     strcpy(target->conflict_columns, columns.data);
 }
 
@@ -175,13 +186,14 @@ DescribePartitioning(Relation relation, Target *target)
         return;
     target->is_partitioned = true;
     PartitionKey key = RelationGetPartitionKey(relation);
-    if (key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 || key->partattrs[0] == 0 ||
-        key->parttypid[0] != TIMESTAMPTZOID)
+    if (key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 ||
+        key->partattrs[0] == 0 || key->parttypid[0] != TIMESTAMPTZOID)
         return;
     const char *name = get_attname(RelationGetRelid(relation), key->partattrs[0], false);
     for (int i = 0; i < target->column_count; i++) {
         TargetColumn *column = &target->columns[i];
-        if (strcmp(column->name, name) == 0 && column->source == ColumnSource::kCell && !column->has_default) {
+        if (strcmp(column->name, name) == 0 && column->source == ColumnSource::kCell &&
+            !column->has_default) {
             column->is_event_time = true;
             target->is_managed = true;
         }
@@ -199,14 +211,15 @@ DescribeTriggers(Relation relation, Target *target)
                                                           triggers->trig_insert_after_statement ||
                                                           triggers->trig_insert_new_table);
     // A row trigger may move the row to another partition: only the parent says so plainly.
-    target->may_use_leaf = target->is_managed && !has_statement_triggers && !target->has_row_triggers &&
-                           !relation->rd_rel->relrowsecurity;
+    target->may_use_leaf = target->is_managed && !has_statement_triggers &&
+                           !target->has_row_triggers && !relation->rd_rel->relrowsecurity;
 }
 
 void
 AssignCells(Target *target)
 {
-    target->rest_cell = target->event_type_cell = target->event_time_cell = target->user_id_cell = -1;
+    target->rest_cell = target->event_type_cell = target->event_time_cell = target->user_id_cell =
+        -1;
     for (int i = 0; i < target->column_count; i++) {
         TargetColumn *column = &target->columns[i];
         if (column->source != ColumnSource::kCell && column->source != ColumnSource::kEventId)
@@ -214,16 +227,16 @@ AssignCells(Target *target)
         column->cell_index = target->cell_count++;
         if (strcmp(column->name, "properties") == 0 && column->type_oid == JSONBOID)
             target->rest_cell = column->cell_index;
-        if (strcmp(column->name, "event_type") == 0 && column->decode_type == decode::ColumnType::kText &&
-            column->is_required)
+        if (strcmp(column->name, "event_type") == 0 &&
+            column->decode_type == decode::ColumnType::kText && column->is_required)
             target->event_type_cell = column->cell_index;
         if (strcmp(column->name, "event_timestamp") == 0 && column->type_oid == TIMESTAMPTZOID &&
             column->is_required) {
             target->event_time_cell = column->cell_index;
             column->is_event_time = true;
         }
-        if (strcmp(column->name, "user_id") == 0 && column->decode_type == decode::ColumnType::kText &&
-            column->is_required)
+        if (strcmp(column->name, "user_id") == 0 &&
+            column->decode_type == decode::ColumnType::kText && column->is_required)
             target->user_id_cell = column->cell_index;
     }
 }
@@ -281,8 +294,8 @@ CheckExpectedColumns(const PipelineDefinition &definition, Scope scope, Target *
     Datum *names = static_cast<Datum *>(palloc(sizeof(Datum) * target->column_count));
     for (int i = 0; i < target->column_count; i++)
         names[i] = CStringGetTextDatum(target->columns[i].name);
-    Datum arguments[2] = {name, PointerGetDatum(construct_array(names, target->column_count, TEXTOID, -1,
-                                                                false, TYPALIGN_INT))};
+    Datum arguments[2] = {name, PointerGetDatum(construct_array(names, target->column_count,
+                                                                TEXTOID, -1, false, TYPALIGN_INT))};
     (void)pg::Execute(&add_columns, arguments);
 }
 
@@ -335,7 +348,8 @@ LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
     Relation relation = relation_openrv(makeRangeVarFromNameList(name), AccessShareLock);
     if (relation->rd_rel->relkind != RELKIND_RELATION &&
         relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("%s is not a table", definition.target)));
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("%s is not a table", definition.target)));
     target->relation = RelationGetRelid(relation);
     target->owner = relation->rd_rel->relowner;
     strlcpy(target->qualified_name,
@@ -349,7 +363,8 @@ LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
     TupleDesc descriptor = RelationGetDescr(relation);
     for (int i = 0; i < descriptor->natts; i++) {
         Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
-        if (attribute->attisdropped || attribute->attgenerated != '\0' || attribute->attidentity != '\0')
+        if (attribute->attisdropped || attribute->attgenerated != '\0' ||
+            attribute->attidentity != '\0')
             continue;
         if (target->column_count == kMaxColumns)
             ereport(ERROR, (errcode(ERRCODE_TOO_MANY_COLUMNS),

@@ -16,9 +16,15 @@ constexpr int kMaxTopics = 256;
 
 // What fills a column.
 enum class ColumnSource : uint8_t {
-    kCell, // a decoded field (cell_index)
+    kCell,    // a decoded field (cell_index)
     kEventId, // a decoded field; topic-partition-offset when the event has none
-    kKafkaTopic, kKafkaPartition, kKafkaOffset, kKafkaTimestamp, kKafkaKey, kKafkaHeaders, kIngestedAt,
+    kKafkaTopic,
+    kKafkaPartition,
+    kKafkaOffset,
+    kKafkaTimestamp,
+    kKafkaKey,
+    kKafkaHeaders,
+    kIngestedAt,
     kTopicEpoch,
 };
 
@@ -33,21 +39,21 @@ struct TargetColumn {
     uint32_t max_bytes;
     unsigned int type_oid;
     int32_t type_modifier;
-    char type_name[128];             // for the column definition list
-    char *default_expression;        // TopMemoryContext or null
-    char pointer[kMaxPointerBytes];  // JSON pointer from the pipeline's mapping; empty = the name
+    char type_name[128];            // for the column definition list
+    char *default_expression;       // TopMemoryContext or null
+    char pointer[kMaxPointerBytes]; // JSON pointer from the pipeline's mapping; empty = the name
 };
 
 struct Target {
     unsigned int relation; // Oid
     unsigned int owner;
     char qualified_name[2 * pg::kNameBytes + 8]; // quoted
-    char conflict_columns[1024];                 // quoted, comma separated; empty = no usable unique index
+    char conflict_columns[1024]; // quoted, comma separated; empty = no usable unique index
     bool is_partitioned;
     bool is_managed;     // range partitioned by one timestamptz column: pulse makes the partitions
     bool may_use_leaf;   // rows of one partition may be written into it directly
-    bool has_deferrable;   // constraints that must be checked inside the savepoint
-    bool has_row_triggers; // BEFORE INSERT: counters must come from what was stored
+    bool has_deferrable; // constraints that must be checked inside the savepoint
+    bool has_row_triggers;  // BEFORE INSERT: counters must come from what was stored
     char partition_unit[8]; // day, hour, month
     int32_t column_count;
     int32_t cell_count;
@@ -70,18 +76,20 @@ struct PipelineDefinition {
 // How long the pipeline's settings lie over this process's.
 enum class Scope { kProcess, kCall };
 
-// Reads pulse.pipelines and lays the pipeline's settings over this process's. kCall: until the caller's
-// GUC nest level ends. False when there is no such pipeline. Errors: 22023 for a bad setting.
+// Reads pulse.pipelines and lays the pipeline's settings over this process's. kCall: until the
+// caller's GUC nest level ends. False when there is no such pipeline. Errors: 22023 for a bad
+// setting.
 bool LoadPipeline(const char *name, Scope scope, PipelineDefinition *definition);
 
-// Describes the target. Raises class 42 errors when it is gone, or when a column the pipeline counts
-// on is; kProcess also takes new columns in (pulse.pipelines.columns). Needs a transaction.
+// Describes the target. Raises class 42 errors when it is gone, or when a column the pipeline
+// counts on is; kProcess also takes new columns in (pulse.pipelines.columns). Needs a transaction.
 void LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target);
 
 // The leaf that holds timestamp (PostgreSQL's microseconds); 0 = there is none.
 unsigned int FindLeaf(const Target &target, int64_t timestamp);
 
-// Role the target is written as: pulse.role, else the pipeline's owner. Raises 42704 when it is gone.
+// Role the target is written as: pulse.role, else the pipeline's owner. Raises 42704 when it is
+// gone.
 unsigned int WriterRole(const PipelineDefinition &definition);
 
 } // namespace pulse::store

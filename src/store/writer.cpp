@@ -38,7 +38,8 @@ InsertSql(const Target &target, Oid relation, bool expects_duplicates)
         const char *name = quote_identifier(column.name);
         appendStringInfo(&columns, "%s%s", separator, name);
         if (column.has_default)
-            appendStringInfo(&values, "%sCOALESCE(b.%s, %s)", separator, name, column.default_expression);
+            appendStringInfo(&values, "%sCOALESCE(b.%s, %s)", separator, name,
+                             column.default_expression);
         else
             appendStringInfo(&values, "%sb.%s", separator, name);
         appendStringInfo(&definitions, "%s%s %s", separator, name, column.type_name);
@@ -65,7 +66,8 @@ PlanFor(const Target &target, Oid relation, bool expects_duplicates)
 {
     InsertPlan *oldest = &insert_plans[0];
     for (InsertPlan &entry : insert_plans) {
-        if (entry.plan != nullptr && entry.relation == relation && entry.expects_duplicates == expects_duplicates) {
+        if (entry.plan != nullptr && entry.relation == relation &&
+            entry.expects_duplicates == expects_duplicates) {
             entry.used_at = ++insert_clock;
             return entry.plan;
         }
@@ -131,7 +133,8 @@ EndReceiver(DestReceiver *)
 {
 }
 
-DestReceiver inserted_receiver = {ReceiveInserted, StartReceiver, EndReceiver, EndReceiver, DestNone};
+DestReceiver inserted_receiver = {ReceiveInserted, StartReceiver, EndReceiver, EndReceiver,
+                                  DestNone};
 
 // ---- one row as Datums ----
 
@@ -189,7 +192,8 @@ PlanColumns(const Target &target, ColumnPlan *plans)
         const TargetColumn &column = target.columns[i];
         bool is_bounded_text = column.decode_type == decode::ColumnType::kText &&
                                (column.type_modifier >= 0 || column.type_oid == BPCHAROID);
-        plans[i].uses_input = is_bounded_text || column.decode_type == decode::ColumnType::kNumeric ||
+        plans[i].uses_input = is_bounded_text ||
+                              column.decode_type == decode::ColumnType::kNumeric ||
                               column.decode_type == decode::ColumnType::kUuid ||
                               column.decode_type == decode::ColumnType::kOther ||
                               column.decode_type == decode::ColumnType::kJson;
@@ -248,11 +252,12 @@ Datum
 GeneratedId(const OwnedPartition &partition, int64_t kafka_offset, Scratch *scratch)
 {
     char id[pg::kTopicBytes + 64];
-    int length = partition.topic_epoch == 0
-                     ? snprintf(id, sizeof(id), "%s-%d-%lld", partition.topic, partition.partition,
-                                static_cast<long long>(kafka_offset))
-                     : snprintf(id, sizeof(id), "%s.%d-%d-%lld", partition.topic, partition.topic_epoch,
-                                partition.partition, static_cast<long long>(kafka_offset));
+    int length =
+        partition.topic_epoch == 0
+            ? snprintf(id, sizeof(id), "%s-%d-%lld", partition.topic, partition.partition,
+                       static_cast<long long>(kafka_offset))
+            : snprintf(id, sizeof(id), "%s.%d-%d-%lld", partition.topic, partition.topic_epoch,
+                       partition.partition, static_cast<long long>(kafka_offset));
     return VarlenaDatum(scratch, id, static_cast<Size>(length));
 }
 
@@ -283,8 +288,9 @@ MetadataDatum(const InsertJob &job, const ingest::Record &record, const TargetCo
         return true;
     case ColumnSource::kKafkaKey:
         if (record.key.data() == nullptr ||
-            (column.type_oid != BYTEAOID && !pg_verify_mbstr(PG_UTF8, record.key.data(),
-                                                             static_cast<int>(record.key.size()), true)))
+            (column.type_oid != BYTEAOID &&
+             !pg_verify_mbstr(PG_UTF8, record.key.data(), static_cast<int>(record.key.size()),
+                              true)))
             return false;
         *value = VarlenaDatum(scratch, record.key.data(), record.key.size());
         return true;
@@ -315,7 +321,8 @@ BuildRow(const InsertJob &job, const ingest::Record &record, ColumnPlan *plans, 
         if (cell.kind != CellKind::kMissing && cell.kind != CellKind::kNull)
             values[i] = CellDatum(cell, column, &plans[i], scratch);
         else if (column.source == ColumnSource::kEventId)
-            values[i] = GeneratedId(*job.partitions[record.range_index], record.kafka_offset, scratch);
+            values[i] =
+                GeneratedId(*job.partitions[record.range_index], record.kafka_offset, scratch);
         else
             nulls[i] = true;
     }
@@ -329,8 +336,8 @@ ScratchBytes(const InsertJob &job, const ingest::Record &record)
     for (int i = 0; i < target.column_count; i++) {
         bytes += VARHDRSZ + 2 * MAXIMUM_ALIGNOF;
         int cell = target.columns[i].cell_index;
-        if (cell >= 0 &&
-            (record.cells[cell].kind == CellKind::kText || record.cells[cell].kind == CellKind::kJson))
+        if (cell >= 0 && (record.cells[cell].kind == CellKind::kText ||
+                          record.cells[cell].kind == CellKind::kJson))
             bytes += record.cells[cell].length;
     }
     return bytes;
@@ -341,8 +348,10 @@ FillStore(InsertJob *job, Tuplestorestate *store, TupleDesc descriptor)
 {
     const Target &target = *job->target;
     if (descriptor->natts != target.column_count + 1)
-        elog(ERROR, "batch has %d columns, the query wants %d", target.column_count + 1, descriptor->natts);
-    ColumnPlan *plans = static_cast<ColumnPlan *>(palloc0(sizeof(ColumnPlan) * (target.column_count + 1)));
+        elog(ERROR, "batch has %d columns, the query wants %d", target.column_count + 1,
+             descriptor->natts);
+    ColumnPlan *plans =
+        static_cast<ColumnPlan *>(palloc0(sizeof(ColumnPlan) * (target.column_count + 1)));
     PlanColumns(target, plans);
     Datum *values = static_cast<Datum *>(palloc0(sizeof(Datum) * descriptor->natts));
     bool *nulls = static_cast<bool *>(palloc0(sizeof(bool) * descriptor->natts));
@@ -434,14 +443,16 @@ InsertRows(InsertJob *job)
     Oid caller = InvalidOid;
     int security = 0;
     GetUserIdAndSecContext(&caller, &security);
-    SetUserIdAndSecContext(job->role, security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+    SetUserIdAndSecContext(job->role,
+                           security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
     current_job = job;
     job->current_record = kNoRecord;
     pg::InSpi([&] {
         Oid relation = OidIsValid(job->leaf) ? job->leaf : job->target->relation;
         SPIExecuteOptions options = {};
         options.dest = &inserted_receiver;
-        int result = SPI_execute_plan_extended(PlanFor(*job->target, relation, job->expects_duplicates), &options);
+        int result = SPI_execute_plan_extended(
+            PlanFor(*job->target, relation, job->expects_duplicates), &options);
         if (result < 0)
             elog(ERROR, "could not insert: %s", SPI_result_code_string(result));
     });
@@ -502,7 +513,8 @@ PULSE_SQL_FUNCTION(pulse_at_record)
         PG_RETURN_BOOL(false);
     job->current_record = record < 0 ? pulse::store::kNoRecord : static_cast<uint32_t>(record);
 #ifdef PULSE_TESTING
-    if (record >= 0 && job->current_record - job->slice.begin >= (job->slice.end - job->slice.begin) / 2)
+    if (record >= 0 &&
+        job->current_record - job->slice.begin >= (job->slice.end - job->slice.begin) / 2)
         pulse::pg::CallCpp([] { PULSE_FAULT("after_half_insert"); });
 #endif
     PG_RETURN_BOOL(record >= 0);

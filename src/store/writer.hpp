@@ -30,19 +30,19 @@ struct InsertJob {
     const Target *target;
     const OwnedPartition *const *partitions; // per range of the batch
     ingest::Slice slice;
-    unsigned int leaf;         // 0 = through the target itself
-    bool expects_duplicates;   // false: a plain INSERT, which a duplicate fails with 23505
+    unsigned int leaf;       // 0 = through the target itself
+    bool expects_duplicates; // false: a plain INSERT, which a duplicate fails with 23505
     unsigned int role;
-    int64_t ingested_at;       // TimestampTz
-    Outcome *outcomes;         // per record of the batch; only kPending ones are written
-    uint32_t current_record;   // the record being evaluated when an error came; kNoRecord otherwise
+    int64_t ingested_at;     // TimestampTz
+    Outcome *outcomes;       // per record of the batch; only kPending ones are written
+    uint32_t current_record; // the record being evaluated when an error came; kNoRecord otherwise
     StoredEvent *stored_events; // targets with row triggers only
     int32_t stored_event_count;
     int32_t stored_event_capacity;
 };
 
-// Marks each pending record of the slice kInserted or kDuplicate. On error the outcomes of the slice
-// are to be reset by the caller.
+// Marks each pending record of the slice kInserted or kDuplicate. On error the outcomes of the
+// slice are to be reset by the caller.
 void InsertRows(InsertJob *job);
 
 // The job of the INSERT under way, or null.
@@ -51,8 +51,8 @@ InsertJob *CurrentInsertJob();
 // Plans name columns: to be called when the target was loaded again.
 void ForgetInsertPlans();
 
-// Headers as a jsonb Datum, [{"key": "...", "value": "..."}]; what isn't UTF-8 appears as key_hex and
-// value_hex. 0 for no headers.
+// Headers as a jsonb Datum, [{"key": "...", "value": "..."}]; what isn't UTF-8 appears as key_hex
+// and value_hex. 0 for no headers.
 uintptr_t HeadersDatum(std::string_view headers);
 
 } // namespace pulse::store

@@ -49,13 +49,13 @@ class BatchTransaction {
   public:
     BatchTransaction(Pipeline *pipeline, const ingest::Batch &batch, uint32_t begin, uint32_t end,
                      BatchLog *log, const volatile bool *is_stale)
-        : pipeline_(pipeline), batch_(batch), begin_(begin), end_(end), log_(log), is_stale_(is_stale)
+        : pipeline_(pipeline), batch_(batch), begin_(begin), end_(end), log_(log),
+          is_stale_(is_stale)
     {
         name_ = pipeline->definition.name;
     }
 
-    BatchResult
-    Run()
+    BatchResult Run()
     {
         try {
             FindPartitions();
@@ -95,8 +95,7 @@ class BatchTransaction {
   private:
     bool IsLast() const { return result_.reached == batch_.records.size(); }
 
-    void
-    FindPartitions()
+    void FindPartitions()
     {
         ranges_.resize(batch_.ranges.size());
         range_partitions_.resize(batch_.ranges.size());
@@ -117,18 +116,17 @@ class BatchTransaction {
 
     // ---- before the transaction: the partitions of a managed target ----
 
-    int64_t
-    BucketOf(const ingest::Record &record) const
+    int64_t BucketOf(const ingest::Record &record) const
     {
         const Cell &cell = record.cells[pipeline_->target.event_time_cell];
         bool is_hourly = pipeline_->target.partition_unit[0] == 'h';
-        int64_t width_us = is_hourly ? ingest::CounterDeltas::kHourUs : ingest::CounterDeltas::kDayUs;
+        int64_t width_us =
+            is_hourly ? ingest::CounterDeltas::kHourUs : ingest::CounterDeltas::kDayUs;
         int64_t rest = cell.integer % width_us;
         return cell.integer - (rest < 0 ? rest + width_us : rest);
     }
 
-    void
-    MakeTargetPartitions()
+    void MakeTargetPartitions()
     {
         if (!pipeline_->target.is_managed || pipeline_->target.event_time_cell < 0)
             return;
@@ -138,7 +136,8 @@ class BatchTransaction {
             int64_t bucket = BucketOf(batch_.records[i]);
             if (pipeline_->leaves.contains(bucket))
                 continue;
-            int64_t timestamp = store::FromUnixUs(batch_.records[i].cells[pipeline_->target.event_time_cell].integer);
+            int64_t timestamp = store::FromUnixUs(
+                batch_.records[i].cells[pipeline_->target.event_time_cell].integer);
             unsigned int leaf = 0;
             pg::InTransaction([&] {
                 pg::CallPg([&] {
@@ -152,13 +151,13 @@ class BatchTransaction {
     }
 
     // PG regime. The leaf when one holds the whole bucket and may be written directly, else 0.
-    unsigned int
-    LeafOfBucket(int64_t bucket_us) const
+    unsigned int LeafOfBucket(int64_t bucket_us) const
     {
         if (!pipeline_->may_use_leaf)
             return InvalidOid;
         bool is_hourly = pipeline_->target.partition_unit[0] == 'h';
-        int64_t width_us = is_hourly ? ingest::CounterDeltas::kHourUs : ingest::CounterDeltas::kDayUs;
+        int64_t width_us =
+            is_hourly ? ingest::CounterDeltas::kHourUs : ingest::CounterDeltas::kDayUs;
         int64_t first = store::FromUnixUs(bucket_us);
         Oid leaf = store::FindLeaf(pipeline_->target, first);
         if (leaf != store::FindLeaf(pipeline_->target, first + width_us - 1) || !OidIsValid(leaf))
@@ -168,8 +167,7 @@ class BatchTransaction {
 
     // ---- the transaction ----
 
-    void
-    Begin()
+    void Begin()
     {
         if (*is_stale_)
             throw Stale{};
@@ -186,8 +184,7 @@ class BatchTransaction {
     }
 
     // Fills in new_offset of each range for records [begin_, reached).
-    void
-    PlanOffsets(uint32_t reached)
+    void PlanOffsets(uint32_t reached)
     {
         result_.reached = reached;
         for (RangeProgress &range : ranges_)
@@ -200,22 +197,22 @@ class BatchTransaction {
     }
 
     // In (topic, partition) order, so that two owners of several partitions can't deadlock.
-    std::vector<RangeProgress *>
-    MovedRanges()
+    std::vector<RangeProgress *> MovedRanges()
     {
         std::vector<RangeProgress *> moved;
         for (RangeProgress &range : ranges_)
             if (range.new_offset >= 0)
                 moved.push_back(&range);
-        std::sort(moved.begin(), moved.end(), [](const RangeProgress *left, const RangeProgress *right) {
-            int order = strcmp(left->partition->topic, right->partition->topic);
-            return order != 0 ? order < 0 : left->partition->partition < right->partition->partition;
-        });
+        std::sort(moved.begin(), moved.end(),
+                  [](const RangeProgress *left, const RangeProgress *right) {
+                      int order = strcmp(left->partition->topic, right->partition->topic);
+                      return order != 0 ? order < 0
+                                        : left->partition->partition < right->partition->partition;
+                  });
         return moved;
     }
 
-    void
-    MoveOffsets()
+    void MoveOffsets()
     {
         PlanOffsets(end_);
         std::vector<RangeProgress *> moved = MovedRanges();
@@ -223,7 +220,8 @@ class BatchTransaction {
         pg::CallPg([&] {
             pg::InSpi([&] {
                 for (RangeProgress *range : moved)
-                    is_ours = is_ours && store::MoveOffset(name_, *range->partition, range->new_offset);
+                    is_ours =
+                        is_ours && store::MoveOffset(name_, *range->partition, range->new_offset);
             });
         });
         if (!is_ours)
@@ -231,8 +229,7 @@ class BatchTransaction {
     }
 
     // The batch ended early: the fence rows go back to what was reached.
-    void
-    ShortenOffsets(uint32_t reached)
+    void ShortenOffsets(uint32_t reached)
     {
         std::vector<RangeProgress *> before = MovedRanges();
         PlanOffsets(reached);
@@ -246,8 +243,7 @@ class BatchTransaction {
         });
     }
 
-    unsigned int
-    LeafOf(ingest::Slice slice) const
+    unsigned int LeafOf(ingest::Slice slice) const
     {
         if (!pipeline_->target.is_managed || pipeline_->target.event_time_cell < 0)
             return 0;
@@ -266,16 +262,17 @@ class BatchTransaction {
         return leaf;
     }
 
-    void
-    InsertRows()
+    void InsertRows()
     {
         ingest::Bisect bisect(begin_, end_, kMaxSubtransactions);
         ingest::Slice slice;
-        if (begin_ < end_ && !HasReadAgain() && pipeline_->plain_inserts.MayTry() && TryPlainInsert())
+        if (begin_ < end_ && !HasReadAgain() && pipeline_->plain_inserts.MayTry() &&
+            TryPlainInsert())
             return;
         while (bisect.Next(&slice)) {
-            bool has_pending = std::any_of(outcomes_.begin() + slice.begin, outcomes_.begin() + slice.end,
-                                           [](Outcome outcome) { return outcome == Outcome::kPending; });
+            bool has_pending =
+                std::any_of(outcomes_.begin() + slice.begin, outcomes_.begin() + slice.end,
+                            [](Outcome outcome) { return outcome == Outcome::kPending; });
             if (has_pending)
                 InsertSlice(slice, &bisect);
         }
@@ -284,18 +281,18 @@ class BatchTransaction {
     }
 
     // Records that were read before are mostly duplicates.
-    bool
-    HasReadAgain() const
+    bool HasReadAgain() const
     {
         for (uint32_t i = begin_; i < end_; i++)
-            if (batch_.records[i].kafka_offset < range_partitions_[batch_.records[i].range_index]->highest_offset)
+            if (batch_.records[i].kafka_offset <
+                range_partitions_[batch_.records[i].range_index]->highest_offset)
                 return true;
         return false;
     }
 
-    // All at once without looking for duplicates; false when a row is one (or bad), and nothing happened.
-    bool
-    TryPlainInsert()
+    // All at once without looking for duplicates; false when a row is one (or bad), and nothing
+    // happened.
+    bool TryPlainInsert()
     {
         store::InsertJob job = JobFor({begin_, end_}, false);
         try {
@@ -312,8 +309,7 @@ class BatchTransaction {
         }
     }
 
-    store::InsertJob
-    JobFor(ingest::Slice slice, bool expects_duplicates)
+    store::InsertJob JobFor(ingest::Slice slice, bool expects_duplicates)
     {
         store::InsertJob job{};
         job.batch = &batch_;
@@ -329,24 +325,21 @@ class BatchTransaction {
         return job;
     }
 
-    void
-    Insert(store::InsertJob *job)
+    void Insert(store::InsertJob *job)
     {
         pg::InSubTransaction([&] { pg::CallPg([&] { store::InsertRows(job); }); });
         for (int i = 0; i < job->stored_event_count; i++)
             stored_events_.push_back(job->stored_events[i]);
     }
 
-    void
-    ResetOutcomes(ingest::Slice slice)
+    void ResetOutcomes(ingest::Slice slice)
     {
         for (uint32_t i = slice.begin; i < slice.end; i++)
             if (outcomes_[i] != Outcome::kRejected)
                 outcomes_[i] = Outcome::kPending;
     }
 
-    void
-    InsertSlice(ingest::Slice slice, ingest::Bisect *bisect)
+    void InsertSlice(ingest::Slice slice, ingest::Bisect *bisect)
     {
         store::InsertJob job = JobFor(slice, true);
         try {
@@ -368,8 +361,7 @@ class BatchTransaction {
     }
 
     // 23514 without a constraint: no partition holds the row, because one was dropped meanwhile.
-    bool
-    IsMissingPartition(const pg::Error &error)
+    bool IsMissingPartition(const pg::Error &error)
     {
         if (!pipeline_->target.is_managed || error.sqlstate != "23514" || !error.constraint.empty())
             return false;
@@ -377,19 +369,19 @@ class BatchTransaction {
         return true;
     }
 
-    store::LetterReason
-    ReasonOf(uint32_t record) const
+    store::LetterReason ReasonOf(uint32_t record) const
     {
         for (const SqlReject &reject : sql_rejects_)
             if (reject.record == record)
-                return {"data", "sql_error", reject.error.sqlstate.c_str(), "insert", reject.error.message, {}};
+                return {"data",   "sql_error",          reject.error.sqlstate.c_str(),
+                        "insert", reject.error.message, {}};
         const decode::Reject &reject = batch_.records[record].reject;
         const decode::RejectInfo &info = decode::InfoOf(reject.code);
-        return {info.error_class.data(), info.name.data(), nullptr, "decode", reject.message, reject.path};
+        return {info.error_class.data(), info.name.data(), nullptr, "decode",
+                reject.message,          reject.path};
     }
 
-    void
-    WriteLetters()
+    void WriteLetters()
     {
         for (uint32_t i = begin_; i < result_.reached; i++) {
             if (outcomes_[i] != Outcome::kRejected)
@@ -397,11 +389,13 @@ class BatchTransaction {
             const ingest::Record &record = batch_.records[i];
             store::LetterReason reason = ReasonOf(i);
             if (result_.breaker_example.empty())
-                result_.breaker_example = std::string(reason.error_code) + ": " + std::string(reason.message);
+                result_.breaker_example =
+                    std::string(reason.error_code) + ": " + std::string(reason.message);
             bool is_new = pg::CallPg([&] {
                 bool written = false;
                 pg::InSpi([&] {
-                    written = store::WriteLetter(name_, *range_partitions_[record.range_index], record, reason);
+                    written = store::WriteLetter(name_, *range_partitions_[record.range_index],
+                                                 record, reason);
                 });
                 return written;
             });
@@ -416,9 +410,9 @@ class BatchTransaction {
                 WithdrawLettersOfRows(&range);
     }
 
-    // A record that was a row before and is rejected now (it has become too old, say) stays the row it is.
-    void
-    WithdrawLettersOfRows(RangeProgress *range)
+    // A record that was a row before and is rejected now (it has become too old, say) stays the row
+    // it is.
+    void WithdrawLettersOfRows(RangeProgress *range)
     {
         std::vector<int64_t> found;
         found.reserve(range->rejected_again.size()); // nothing may throw inside the door
@@ -427,18 +421,20 @@ class BatchTransaction {
                 store::WithdrawLetters(
                     name_, *range->partition, pipeline_->target, range->rejected_again.data(),
                     static_cast<int>(range->rejected_again.size()),
-                    [](int64_t offset, void *list) { static_cast<std::vector<int64_t> *>(list)->push_back(offset); },
+                    [](int64_t offset, void *list) {
+                        static_cast<std::vector<int64_t> *>(list)->push_back(offset);
+                    },
                     &found);
             });
         });
         for (uint32_t i = begin_; i < result_.reached; i++)
             if (&ranges_[batch_.records[i].range_index] == range &&
-                std::find(found.begin(), found.end(), batch_.records[i].kafka_offset) != found.end())
+                std::find(found.begin(), found.end(), batch_.records[i].kafka_offset) !=
+                    found.end())
                 known_letters_.insert(i);
     }
 
-    void
-    AddToCounters()
+    void AddToCounters()
     {
         const store::Target &target = pipeline_->target;
         if (target.event_type_cell < 0 || target.event_time_cell < 0 || pg::guc_counters[0] == '\0')
@@ -470,8 +466,7 @@ class BatchTransaction {
             AddUserDays();
     }
 
-    void
-    AddUserDays()
+    void AddUserDays()
     {
         const store::Target &target = pipeline_->target;
         if (target.user_id_cell < 0)
@@ -483,7 +478,8 @@ class BatchTransaction {
             memcpy(name, user.data(), user.size());
             name[user.size()] = '\0';
             memcpy(name + user.size() + 1, type.data(), type.size());
-            user_days.Add(time_us, {name, user.size() + 1 + type.size()}, ingest::CounterDeltas::kDayUs);
+            user_days.Add(time_us, {name, user.size() + 1 + type.size()},
+                          ingest::CounterDeltas::kDayUs);
         };
         if (target.has_row_triggers) {
             for (const store::StoredEvent &event : stored_events_)
@@ -501,20 +497,19 @@ class BatchTransaction {
         Upsert(store::CounterKind::kUserDay, &user_days);
     }
 
-    void
-    Upsert(store::CounterKind kind, ingest::CounterDeltas *deltas)
+    void Upsert(store::CounterKind kind, ingest::CounterDeltas *deltas)
     {
         const std::vector<ingest::CounterDelta> &sorted = deltas->Sorted();
         pg::CallPg([&] {
             pg::InSpi([&] {
-                store::AddToCounters(kind, name_, pipeline_->slot, sorted.data(), static_cast<int>(sorted.size()));
+                store::AddToCounters(kind, name_, pipeline_->slot, sorted.data(),
+                                     static_cast<int>(sorted.size()));
             });
         });
     }
 
     // What became of each record, per partition: added to the row that the fence locked.
-    void
-    AddCounts()
+    void AddCounts()
     {
         for (uint32_t i = begin_; i < result_.reached; i++) {
             const ingest::Record &record = batch_.records[i];
@@ -522,15 +517,15 @@ class BatchTransaction {
             range.counts.records++;
             result_.counts.bytes += static_cast<int64_t>(record.value.size());
             range.last_timestamp = store::FromUnixMs(record.timestamp_ms);
-            bool is_known_letter = outcomes_[i] == Outcome::kRejected &&
-                                   known_letters_.contains(i);
+            bool is_known_letter = outcomes_[i] == Outcome::kRejected && known_letters_.contains(i);
             if (outcomes_[i] == Outcome::kInserted)
                 range.counts.rows++;
             else if (outcomes_[i] == Outcome::kDuplicate || is_known_letter)
                 range.counts.duplicates++;
             else
                 range.counts.rejects++;
-            if (record.kafka_offset < range.partition->highest_offset && outcomes_[i] != Outcome::kRejected)
+            if (record.kafka_offset < range.partition->highest_offset &&
+                outcomes_[i] != Outcome::kRejected)
                 range.read_again.push_back(record.kafka_offset);
         }
         for (const RangeProgress &range : ranges_) {
@@ -546,7 +541,8 @@ class BatchTransaction {
                     (void)store::ResolveLetters(name_, *range->partition, range->read_again.data(),
                                                 static_cast<int>(range->read_again.size()));
                     if (range->counts.records > 0)
-                        store::AddCounts(name_, *range->partition, range->counts, range->last_timestamp);
+                        store::AddCounts(name_, *range->partition, range->counts,
+                                         range->last_timestamp);
                 }
                 LogBatch();
             });
@@ -554,8 +550,7 @@ class BatchTransaction {
     }
 
     // PG regime. One row a second at most, unless there is something to see.
-    void
-    LogBatch()
+    void LogBatch()
     {
         TimestampTz now = GetCurrentTimestamp();
         pending_log_ = *log_;
@@ -570,17 +565,16 @@ class BatchTransaction {
         if (now - pending_log_.logged_at < kLogEveryUs)
             return;
         store::LogBatch(name_, pipeline_->slot,
-                        {pending_log_.started_at, now, pending_log_.batches, pending_log_.counts.records,
-                         pending_log_.counts.rows, pending_log_.counts.duplicates,
-                         pending_log_.counts.rejects, pending_log_.counts.bytes, pending_log_.busy_ms,
-                         "committed"});
+                        {pending_log_.started_at, now, pending_log_.batches,
+                         pending_log_.counts.records, pending_log_.counts.rows,
+                         pending_log_.counts.duplicates, pending_log_.counts.rejects,
+                         pending_log_.counts.bytes, pending_log_.busy_ms, "committed"});
         pending_log_ = BatchLog{};
         pending_log_.logged_at = now;
     }
 
     // Fresh records only: what was read before has been judged before.
-    void
-    CheckBreaker()
+    void CheckBreaker()
     {
         breaker_ = pipeline_->breaker;
         for (uint32_t i = begin_; i < result_.reached; i++) {
@@ -588,14 +582,14 @@ class BatchTransaction {
             if (record.kafka_offset >= ranges_[record.range_index].partition->highest_offset)
                 breaker_.Add(outcomes_[i] == Outcome::kRejected);
         }
-        if (breaker_.IsTripped(pg::guc_max_error_ratio, static_cast<uint32_t>(pg::guc_error_ratio_min_records)))
+        if (breaker_.IsTripped(pg::guc_max_error_ratio,
+                               static_cast<uint32_t>(pg::guc_error_ratio_min_records)))
             throw Tripped{};
     }
 
     // ---- after it ----
 
-    void
-    End()
+    void End()
     {
         pg::CallPg([] {
             disable_timeout(STATEMENT_TIMEOUT, false);
@@ -603,8 +597,7 @@ class BatchTransaction {
         });
     }
 
-    void
-    Committed()
+    void Committed()
     {
         result_.committed_at = pg::CallPg([] { return GetCurrentTimestamp(); });
         pipeline_->breaker = breaker_;
@@ -614,7 +607,8 @@ class BatchTransaction {
             if (range.new_offset < 0)
                 continue;
             range.partition->next_offset = range.new_offset;
-            range.partition->highest_offset = std::max(range.partition->highest_offset, range.new_offset);
+            range.partition->highest_offset =
+                std::max(range.partition->highest_offset, range.new_offset);
         }
     }
 
@@ -641,8 +635,8 @@ class BatchTransaction {
 } // namespace
 
 BatchResult
-WriteBatch(Pipeline *pipeline, const ingest::Batch &batch, uint32_t begin, uint32_t end, BatchLog *log,
-           const volatile bool *is_stale)
+WriteBatch(Pipeline *pipeline, const ingest::Batch &batch, uint32_t begin, uint32_t end,
+           BatchLog *log, const volatile bool *is_stale)
 {
     return BatchTransaction(pipeline, batch, begin, end, log, is_stale).Run();
 }

@@ -1,7 +1,7 @@
 // The heart: one batch, one transaction. Offsets first (compare and set: the fence), rows, dead
-// letters, counters, counts, commit. Whatever happens before the commit leaves the offsets where they
-// were; whatever happens after it, the batch is done.
-// Regime: C++ with doors. Errors: pg::Error; the transaction is rolled back then.
+// letters, counters, counts, commit. Whatever happens before the commit leaves the offsets where
+// they were; whatever happens after it, the batch is done. Regime: C++ with doors. Errors:
+// pg::Error; the transaction is rolled back then.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,9 @@
 
 namespace pulse::worker {
 
-// Whether a batch is tried with a plain INSERT first. It costs a third less than ON CONFLICT DO NOTHING,
-// but one duplicate wastes it; so after each waste the plain way is left alone for twice as many batches.
+// Whether a batch is tried with a plain INSERT first. It costs a third less than ON CONFLICT DO
+// NOTHING, but one duplicate wastes it; so after each waste the plain way is left alone for twice
+// as many batches.
 class PlainInsertPolicy {
   public:
     bool MayTry() const { return batches_to_wait_ == 0; }
@@ -47,7 +48,8 @@ struct Pipeline {
     int slot = 0; // of the counters
     ingest::Breaker breaker;
     PlainInsertPolicy plain_inserts;
-    std::unordered_map<int64_t, unsigned int> leaves; // bucket -> leaf, 0 = write through the parent
+    std::unordered_map<int64_t, unsigned int>
+        leaves; // bucket -> leaf, 0 = write through the parent
 };
 
 struct BatchCounts {
@@ -78,7 +80,7 @@ struct BatchResult {
     BatchEnd end = BatchEnd::kCommitted;
     uint32_t reached = 0; // records before it are done
     BatchCounts counts;
-    int64_t began_at = 0;     // TimestampTz
+    int64_t began_at = 0; // TimestampTz
     int64_t committed_at = 0;
     std::string breaker_example;
 };

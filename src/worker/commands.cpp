@@ -59,7 +59,8 @@ Commands::Serve()
 {
     for (int i = 0; i < pg::kMaxCommands; i++) {
         Running command{};
-        bool is_new = pg::CallPg([&] { return TakeCommand(i, &command.id, &command.kind, &command.partition); });
+        bool is_new = pg::CallPg(
+            [&] { return TakeCommand(i, &command.id, &command.kind, &command.partition); });
         if (!is_new)
             continue;
         const pg::Command &slot = pg::shared->commands[i];
@@ -81,7 +82,8 @@ Commands::Serve()
 }
 
 void
-Commands::Finish(const Running &command, const std::string &sqlstate, const std::string &message, const std::string &hint)
+Commands::Finish(const Running &command, const std::string &sqlstate, const std::string &message,
+                 const std::string &hint)
 {
     pg::CallPg([&] {
         pg::LockShared();
@@ -154,7 +156,8 @@ Commands::SetDesired(Running *command, const char *state)
         entry->second.desired_state = state;
         entry->second.reason.clear();
         entry->second.hint.clear();
-        PublishPipeline(entry->second); // before the caller goes on: it may ask for the state at once
+        PublishPipeline(
+            entry->second); // before the caller goes on: it may ask for the state at once
     }
 }
 
@@ -234,7 +237,8 @@ Commands::Ask(Running *command, KnownPipeline *known)
     }
     if (command->kind == pg::CommandKind::kSeek)
         pg::InTransaction([&] {
-            request.position = pg::CallPg([&] { return store::ParsePosition(command->argument.c_str()); });
+            request.position =
+                pg::CallPg([&] { return store::ParsePosition(command->argument.c_str()); });
         });
     request.id = command->id;
     request.pipeline = known->name;
@@ -285,11 +289,14 @@ Commands::MoveSeeked(const Running &command, const ingest::WatchAnswer &answer)
     }
     for (size_t i = 0; i < answer.resolved.size(); i++) {
         const ingest::PartitionWatermarks &marks = answer.watermarks[i];
-        if (answer.resolved[i].next_offset < marks.low || answer.resolved[i].next_offset > marks.high) {
+        if (answer.resolved[i].next_offset < marks.low ||
+            answer.resolved[i].next_offset > marks.high) {
             Finish(command, "22023",
-                   "offset " + std::to_string(answer.resolved[i].next_offset) + " is not in partition " +
-                       std::to_string(marks.partition) + " of topic \"" + marks.topic + "\"",
-                   "Kafka holds offsets " + std::to_string(marks.low) + " to " + std::to_string(marks.high) + ".");
+                   "offset " + std::to_string(answer.resolved[i].next_offset) +
+                       " is not in partition " + std::to_string(marks.partition) + " of topic \"" +
+                       marks.topic + "\"",
+                   "Kafka holds offsets " + std::to_string(marks.low) + " to " +
+                       std::to_string(marks.high) + ".");
             return;
         }
     }
@@ -300,8 +307,9 @@ Commands::MoveSeeked(const Running &command, const ingest::WatchAnswer &answer)
         pg::InTransaction([&] {
             for (const PartitionOffset &resolved : answer.resolved)
                 pg::CallPg([&] {
-                    store::SeekPartition(command.pipeline.c_str(), resolved.topic.c_str(), resolved.partition,
-                                         resolved.next_offset, "seek", command.caller.c_str());
+                    store::SeekPartition(command.pipeline.c_str(), resolved.topic.c_str(),
+                                         resolved.partition, resolved.next_offset, "seek",
+                                         command.caller.c_str());
                 });
         });
     } catch (const pg::Error &error) {
@@ -316,8 +324,8 @@ Commands::MoveSeeked(const Running &command, const ingest::WatchAnswer &answer)
     pg::CallPg([&] {
         pg::LockShared();
         for (const PartitionOffset &resolved : answer.resolved) {
-            pg::PartitionSlot *slot = pg::FindPartition(command.pipeline.c_str(), resolved.topic.c_str(),
-                                                        resolved.partition, true);
+            pg::PartitionSlot *slot = pg::FindPartition(
+                command.pipeline.c_str(), resolved.topic.c_str(), resolved.partition, true);
             if (slot == nullptr)
                 continue;
             slot->next_offset = resolved.next_offset;

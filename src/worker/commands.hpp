@@ -1,5 +1,6 @@
-// The commands of SQL functions (pause, resume, stop, seek, fresh watermarks): taken from shared memory,
-// carried out in transactions of their own, answered when they are done. Regime: C++ with doors.
+// The commands of SQL functions (pause, resume, stop, seek, fresh watermarks): taken from shared
+// memory, carried out in transactions of their own, answered when they are done. Regime: C++ with
+// doors.
 #pragma once
 
 #include <functional>
@@ -14,14 +15,15 @@ namespace pulse::worker {
 
 class Commands {
   public:
-    // read_table looks at pulse.pipelines again: a command may follow right after create_pipeline().
+    // read_table looks at pulse.pipelines again: a command may follow right after
+    // create_pipeline().
     Commands(KnownPipelines *pipelines, ingest::Watcher *watcher, std::function<void()> read_table)
         : pipelines_(pipelines), watcher_(watcher), read_table_(std::move(read_table))
     {
     }
 
-    // What a coordinator before this one had begun is begun again: every command may run twice, and its
-    // caller still waits.
+    // What a coordinator before this one had begun is begun again: every command may run twice, and
+    // its caller still waits.
     void TakeOver();
 
     // Takes new commands and goes on with those under way.

@@ -10,7 +10,6 @@ namespace {
 
 constexpr int64_t kSecondUs = 1000000;
 
-
 } // namespace
 
 Result<kafka::Config>
@@ -50,8 +49,8 @@ CurrentReaderOptions(kafka::Config config)
 {
     ingest::ReaderOptions options;
     size_t queue_memory = static_cast<size_t>(pg::guc_queue_memory_kb) * 1024;
-    // Most of it is librdkafka's, unread: when its queue is full, 2.0.2 looks again a second later, so
-    // a second of data should fit. The rest holds decoded batches.
+    // Most of it is librdkafka's, unread: when its queue is full, 2.0.2 looks again a second later,
+    // so a second of data should fit. The rest holds decoded batches.
     options.queue_bytes = queue_memory / 4;
     config.queue_bytes = static_cast<int64_t>(queue_memory - options.queue_bytes);
     options.config = std::move(config);
@@ -99,12 +98,13 @@ std::string
 ReaderFingerprint()
 {
     std::string fingerprint;
-    for (const char *text : {pg::guc_brokers, pg::guc_group_id, pg::guc_kafka_options, pg::guc_secrets_file,
-                             pg::guc_unknown_fields, pg::guc_role})
+    for (const char *text : {pg::guc_brokers, pg::guc_group_id, pg::guc_kafka_options,
+                             pg::guc_secrets_file, pg::guc_unknown_fields, pg::guc_role})
         fingerprint += std::string(text) + "\n";
-    for (int number : {pg::guc_batch_max_rows, pg::guc_batch_max_bytes_kb, pg::guc_batch_max_wait_ms,
-                       pg::guc_queue_memory_kb, pg::guc_max_message_bytes, pg::guc_reject_older_than_s,
-                       pg::guc_reject_newer_than_s})
+    for (int number :
+         {pg::guc_batch_max_rows, pg::guc_batch_max_bytes_kb, pg::guc_batch_max_wait_ms,
+          pg::guc_queue_memory_kb, pg::guc_max_message_bytes, pg::guc_reject_older_than_s,
+          pg::guc_reject_newer_than_s})
         fingerprint += std::to_string(number) + "\n";
     return fingerprint;
 }

@@ -1,5 +1,5 @@
-// Settings -> what the C++ layers want: Kafka connection, decode mapping, reader options. Regime: C++,
-// called on the backend's thread; reads the settings' variables only.
+// Settings -> what the C++ layers want: Kafka connection, decode mapping, reader options. Regime:
+// C++, called on the backend's thread; reads the settings' variables only.
 #pragma once
 
 #include <memory>
@@ -21,7 +21,8 @@ struct ConnectionSettings {
 };
 
 // Checks options and secrets; the message is librdkafka's own, never with a secret in it.
-Result<kafka::Config> ConnectionConfig(const ConnectionSettings &settings, const std::string &client_id);
+Result<kafka::Config> ConnectionConfig(const ConnectionSettings &settings,
+                                       const std::string &client_id);
 
 // Of this process's pipeline.
 ConnectionSettings CurrentConnection();

@@ -1,8 +1,8 @@
-// The coordinator: one per server, in pulse.database, while the extension exists there and brokers are
-// set. It makes the default pipeline, finds partitions, keeps watermarks fresh, carries out the commands
-// of SQL functions in transactions of its own, and says which workers are wanted; the launcher starts
-// them. It never blocks on the broker: its watcher thread does.
-// Regime: C++ with doors; PostgreSQL calls pulse_coordinator_main.
+// The coordinator: one per server, in pulse.database, while the extension exists there and brokers
+// are set. It makes the default pipeline, finds partitions, keeps watermarks fresh, carries out the
+// commands of SQL functions in transactions of its own, and says which workers are wanted; the
+// launcher starts them. It never blocks on the broker: its watcher thread does. Regime: C++ with
+// doors; PostgreSQL calls pulse_coordinator_main.
 #include <csignal>
 #include <map>
 #include <memory>
@@ -56,8 +56,7 @@ OrEmpty(const char *text)
 
 class Coordinator {
   public:
-    void
-    Run()
+    void Run()
     {
         commands_.TakeOver();
         while (my_slot->is_wanted) {
@@ -80,8 +79,7 @@ class Coordinator {
 
   private:
     // False when the extension is gone: then nothing is left to do here.
-    bool
-    Step()
+    bool Step()
     {
         (void)pg::ReloadIfAsked();
         pg::CheckInterrupts();
@@ -110,15 +108,15 @@ class Coordinator {
 
     // ---- the tables ----
 
-    void
-    MakeDefaultPipeline()
+    void MakeDefaultPipeline()
     {
         std::string reason;
         std::string hint = "Call pulse.create_pipeline to take them over, or drop them.";
         try {
             const char *found = nullptr;
-            pg::InTransaction(
-                [&] { pg::CallPg([&] { (void)store::CreateDefaultPipeline(pg::guc_topic, &found); }); });
+            pg::InTransaction([&] {
+                pg::CallPg([&] { (void)store::CreateDefaultPipeline(pg::guc_topic, &found); });
+            });
             reason = OrEmpty(found);
         } catch (const pg::Error &error) {
             reason = "the default pipeline cannot be made: " + error.message; // the others go on
@@ -138,8 +136,7 @@ class Coordinator {
         });
     }
 
-    void
-    ReadTable()
+    void ReadTable()
     {
         for (auto &[name, known] : pipelines_)
             known.is_present = false;
@@ -162,8 +159,7 @@ class Coordinator {
         }
     }
 
-    void
-    TakeRow(const store::PipelineRow &row)
+    void TakeRow(const store::PipelineRow &row)
     {
         KnownPipeline &known = pipelines_[row.name];
         bool is_changed = known.version != row.version;
@@ -183,8 +179,7 @@ class Coordinator {
             known.probed_at = 0;
     }
 
-    void
-    ReadPartitions(KnownPipeline *known)
+    void ReadPartitions(KnownPipeline *known)
     {
         store::PartitionRow *rows = nullptr;
         const char *name = known->name.c_str();
@@ -201,7 +196,8 @@ class Coordinator {
         pg::CallPg([&] {
             pg::LockShared();
             for (int i = 0; i < count; i++) {
-                pg::PartitionSlot *slot = pg::FindPartition(name, rows[i].topic, rows[i].partition, true);
+                pg::PartitionSlot *slot =
+                    pg::FindPartition(name, rows[i].topic, rows[i].partition, true);
                 // A living owner publishes what it commits; our snapshot may be older than that.
                 if (slot != nullptr && (slot->worker_pid == 0 || kill(slot->worker_pid, 0) != 0))
                     slot->next_offset = rows[i].next_offset;
@@ -210,8 +206,7 @@ class Coordinator {
         });
     }
 
-    void
-    TakeAnswer(const ingest::WatchAnswer &answer)
+    void TakeAnswer(const ingest::WatchAnswer &answer)
     {
         auto entry = pipelines_.find(answer.pipeline);
         KnownPipeline *known = entry == pipelines_.end() ? nullptr : &entry->second;
@@ -231,8 +226,7 @@ class Coordinator {
 
     // ---- workers ----
 
-    void
-    DropWorkers()
+    void DropWorkers()
     {
         for (auto &[name, known] : pipelines_) {
             HaltWorkers(name, true);
@@ -241,12 +235,11 @@ class Coordinator {
         pipelines_.clear();
     }
 
-    void
-    Reconcile()
+    void Reconcile()
     {
         for (auto &[name, known] : pipelines_) {
-            bool wants = known.desired_state == "running" && known.halts == 0 && !known.partitions.empty() &&
-                         known.config_error.empty();
+            bool wants = known.desired_state == "running" && known.halts == 0 &&
+                         !known.partitions.empty() && known.config_error.empty();
             int count = std::min(known.workers, static_cast<int32_t>(known.partitions.size()));
             pg::CallPg([&] { WantWorkers(known, wants ? count : 0); });
             PublishPipeline(known);
@@ -254,8 +247,7 @@ class Coordinator {
         ReleaseStraySlots(pipelines_);
     }
 
-    void
-    Prune()
+    void Prune()
     {
         int64_t now = GetCurrentTimestamp();
         if (now - pruned_at_ < kPruneEvery)

@@ -22,12 +22,16 @@ ProbeInterval(const KnownPipeline &known)
 }
 
 void
-StartAt(const KnownPipeline &known, const std::string &topic, int32_t partition, int64_t start, const char *reason)
+StartAt(const KnownPipeline &known, const std::string &topic, int32_t partition, int64_t start,
+        const char *reason)
 {
     pg::CallPg([&] {
         if (store::StartPartition(known.name.c_str(), topic.c_str(), partition, start, reason))
-            ereport(LOG, (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" starts at offset %lld",
-                                 known.name.c_str(), partition, topic.c_str(), static_cast<long long>(start))));
+            ereport(
+                LOG,
+                (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" starts at offset %lld",
+                        known.name.c_str(), partition, topic.c_str(),
+                        static_cast<long long>(start))));
     });
 }
 
@@ -37,7 +41,8 @@ void
 Discovery::Probe(KnownPipeline *known)
 {
     int64_t now = GetCurrentTimestamp();
-    if (known->is_probing || (known->probed_at != 0 && now - known->probed_at < ProbeInterval(*known)))
+    if (known->is_probing ||
+        (known->probed_at != 0 && now - known->probed_at < ProbeInterval(*known)))
         return;
     auto config = ConfigOf(*known);
     known->probed_at = now;
@@ -61,7 +66,8 @@ Discovery::TakeProbe(KnownPipeline *known, const ingest::WatchAnswer &answer)
     if (was_down != !answer.error.empty())
         pg::CallPg([&] {
             if (answer.error.empty())
-                ereport(LOG, (errmsg("pulse pipeline \"%s\": broker is back", known->name.c_str())));
+                ereport(LOG,
+                        (errmsg("pulse pipeline \"%s\": broker is back", known->name.c_str())));
             else
                 ereport(LOG, (errmsg("pulse pipeline \"%s\": broker cannot be reached: %s",
                                      known->name.c_str(), answer.error.c_str())));
@@ -82,7 +88,8 @@ Discovery::TakeProbe(KnownPipeline *known, const ingest::WatchAnswer &answer)
 // A topic seen for the first time begins at start_position; a partition added to a known topic at
 // its beginning, for whatever is in it was written after we knew the topic.
 void
-Discovery::StartNewPartitions(KnownPipeline *known, const std::vector<ingest::PartitionWatermarks> &watermarks)
+Discovery::StartNewPartitions(KnownPipeline *known,
+                              const std::vector<ingest::PartitionWatermarks> &watermarks)
 {
     std::set<std::string> known_topics;
     for (const auto &[key, next_offset] : known->partitions)
@@ -105,10 +112,12 @@ Discovery::StartNewPartitions(KnownPipeline *known, const std::vector<ingest::Pa
                 by_time.push_back({entry.topic, entry.partition, 0});
                 continue;
             }
-            int64_t start = is_added || position.kind == ingest::Position::Kind::kEarliest ? entry.low
-                            : position.kind == ingest::Position::Kind::kLatest             ? entry.high
+            int64_t start = is_added || position.kind == ingest::Position::Kind::kEarliest
+                                ? entry.low
+                            : position.kind == ingest::Position::Kind::kLatest ? entry.high
                                                                                : position.value;
-            StartAt(*known, entry.topic, entry.partition, start, is_added ? "new partition" : "start");
+            StartAt(*known, entry.topic, entry.partition, start,
+                    is_added ? "new partition" : "start");
         }
     });
     known->assignment_version = NextAssignment();
@@ -118,7 +127,8 @@ Discovery::StartNewPartitions(KnownPipeline *known, const std::vector<ingest::Pa
 }
 
 void
-Discovery::ResolveStart(const KnownPipeline &known, std::vector<PartitionOffset> partitions, ingest::Position position)
+Discovery::ResolveStart(const KnownPipeline &known, std::vector<PartitionOffset> partitions,
+                        ingest::Position position)
 {
     auto config = ConfigOf(known);
     if (!config.ok() || resolving_start_.contains(known.name))
@@ -146,7 +156,8 @@ Discovery::TakeStart(KnownPipeline *known, const ingest::WatchAnswer &answer)
 }
 
 void
-PublishWatermarks(const std::string &name, const std::vector<ingest::PartitionWatermarks> &watermarks)
+PublishWatermarks(const std::string &name,
+                  const std::vector<ingest::PartitionWatermarks> &watermarks)
 {
     pg::CallPg([&] {
         TimestampTz now = GetCurrentTimestamp();

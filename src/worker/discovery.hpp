@@ -1,5 +1,5 @@
-// Finds what there is to read: topics, partitions, watermarks, and where a partition begins. Asks the
-// watcher thread; the coordinator hands the answers back. Regime: C++ with doors.
+// Finds what there is to read: topics, partitions, watermarks, and where a partition begins. Asks
+// the watcher thread; the coordinator hands the answers back. Regime: C++ with doors.
 #pragma once
 
 #include <set>

@@ -39,9 +39,10 @@ PublishPipeline(const KnownPipeline &known)
         hint = "Check pulse.brokers; the pipeline goes on by itself when the broker answers.";
     } else if (known.partitions.empty()) {
         state = State::kStarting;
-        reason = !known.start_error.empty()     ? known.start_error
-                 : known.missing_topics.empty() ? "looking for partitions"
-                                                : "topic \"" + known.missing_topics[0] + "\" does not exist yet";
+        reason = !known.start_error.empty() ? known.start_error
+                 : known.missing_topics.empty()
+                     ? "looking for partitions"
+                     : "topic \"" + known.missing_topics[0] + "\" does not exist yet";
     }
     pg::CallPg([&] {
         pg::LockShared();

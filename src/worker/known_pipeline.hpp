@@ -1,5 +1,5 @@
-// What the coordinator knows of a pipeline: its row in pulse.pipelines, its partitions, and what the
-// broker last said. Regime: C++.
+// What the coordinator knows of a pipeline: its row in pulse.pipelines, its partitions, and what
+// the broker last said. Regime: C++.
 #pragma once
 
 #include <cstdint>
@@ -29,13 +29,13 @@ struct KnownPipeline {
     int64_t assignment_version = 0;
     bool is_probing = false;
     int64_t probed_at = 0;
-    std::string broker_error;      // of the last probe; empty = it worked
+    std::string broker_error; // of the last probe; empty = it worked
     bool has_probed = false;
     std::vector<std::string> missing_topics;
     std::string config_error;
-    std::string start_error;       // why new partitions can't begin
-    int halts = 0;                 // commands that need its workers gone
-    bool is_present = false;       // in the table at the last look
+    std::string start_error; // why new partitions can't begin
+    int halts = 0;           // commands that need its workers gone
+    bool is_present = false; // in the table at the last look
 };
 
 using KnownPipelines = std::map<std::string, KnownPipeline>;

@@ -16,8 +16,8 @@ constexpr int64_t kSecond = 1000000; // TimestampTz
 constexpr int64_t kProbeEvery = 10 * kSecond;
 constexpr int kMaxRestartDelaySeconds = 60;
 
-// A heap scan, as the autovacuum launcher does it: without a database no index of a catalog can be opened
-// before the relcache's init file exists.
+// A heap scan, as the autovacuum launcher does it: without a database no index of a catalog can be
+// opened before the relcache's init file exists.
 bool
 DatabaseExists(const char *name)
 {
@@ -36,8 +36,7 @@ DatabaseExists(const char *name)
 
 class Launcher {
   public:
-    void
-    Run()
+    void Run()
     {
         for (;;) {
             (void)pg::ReloadIfAsked();
@@ -49,8 +48,7 @@ class Launcher {
 
   private:
     // Is there anything to do at all? The coordinator is wanted where the extension may be.
-    void
-    LookAround()
+    void LookAround()
     {
         bool has_brokers = pg::guc_brokers[0] != '\0';
         bool has_database = false;
@@ -62,8 +60,7 @@ class Launcher {
     }
 
     // PG regime.
-    void
-    Decide(bool is_possible)
+    void Decide(bool is_possible)
     {
         TimestampTz now = GetCurrentTimestamp();
         pg::LockShared();
@@ -76,7 +73,8 @@ class Launcher {
         } else if (coordinator->pid != 0 || handles_[0] != nullptr) {
             coordinator->is_wanted = true;
         } else {
-            bool is_due = pg::shared->probe_requested != probe_seen_ || now - probed_at_ >= kProbeEvery;
+            bool is_due =
+                pg::shared->probe_requested != probe_seen_ || now - probed_at_ >= kProbeEvery;
             coordinator->is_wanted = pg::shared->extension_seen || is_due;
             if (coordinator->is_wanted)
                 probed_at_ = now;
@@ -89,8 +87,7 @@ class Launcher {
     }
 
     // Returns how long there is nothing to do.
-    long
-    StartWanted()
+    long StartWanted()
     {
         return pg::CallPg([this] {
             long wait_ms = 1000;
@@ -103,8 +100,7 @@ class Launcher {
     }
 
     // PG regime. Notices that a process ended and paces its next start.
-    void
-    Collect(int index)
+    void Collect(int index)
     {
         if (handles_[index] == nullptr)
             return;
@@ -115,18 +111,20 @@ class Launcher {
         handles_[index] = nullptr;
         pg::LockShared();
         pg::ProcessSlot *slot = &pg::shared->processes[index];
-        // Unless another one has the slot: started by an earlier launcher, it was there before ours.
+        // Unless another one has the slot: started by an earlier launcher, it was there before
+        // ours.
         if (slot->pid != 0 && kill(slot->pid, 0) != 0)
             slot->pid = 0;
         // The process sets it back when it ended as asked or had committed something.
-        int delay_s = slot->failure_count <= 1 ? 0 : Min(1 << Min(slot->failure_count - 2, 6), kMaxRestartDelaySeconds);
+        int delay_s = slot->failure_count <= 1
+                          ? 0
+                          : Min(1 << Min(slot->failure_count - 2, 6), kMaxRestartDelaySeconds);
         slot->next_start_at = GetCurrentTimestamp() + delay_s * kSecond;
         pg::UnlockShared();
     }
 
     // PG regime.
-    long
-    StartOne(int index)
+    long StartOne(int index)
     {
         pg::ProcessSlot *slot = &pg::shared->processes[index];
         pg::LockShared();
@@ -152,18 +150,18 @@ class Launcher {
         return wait_ms;
     }
 
-    bool
-    Register(int index, pg::ProcessKind kind, const char *pipeline, int worker_index)
+    bool Register(int index, pg::ProcessKind kind, const char *pipeline, int worker_index)
     {
         bool is_worker = kind == pg::ProcessKind::kWorker;
         BackgroundWorker worker = {};
         worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
         worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-        // A dynamic worker with a restart time would return by itself after a crash restart, beside the one
-        // we start (W6).
+        // A dynamic worker with a restart time would return by itself after a crash restart, beside
+        // the one we start (W6).
         worker.bgw_restart_time = BGW_NEVER_RESTART;
         strlcpy(worker.bgw_library_name, "pulse", BGW_MAXLEN);
-        strlcpy(worker.bgw_function_name, is_worker ? "pulse_worker_main" : "pulse_coordinator_main", BGW_MAXLEN);
+        strlcpy(worker.bgw_function_name,
+                is_worker ? "pulse_worker_main" : "pulse_coordinator_main", BGW_MAXLEN);
         strlcpy(worker.bgw_type, is_worker ? "pulse worker" : "pulse coordinator", BGW_MAXLEN);
         if (is_worker)
             snprintf(worker.bgw_name, BGW_MAXLEN, "pulse worker %d (%s)", worker_index, pipeline);
@@ -179,7 +177,8 @@ class Launcher {
             pg::LockShared();
             pg::ProcessSlot *slot = &pg::shared->processes[index];
             pg::CopyText(slot->reason, pg::kReasonBytes, "no free background worker slot");
-            pg::CopyText(slot->hint, pg::kReasonBytes, "Raise max_worker_processes and restart the server.");
+            pg::CopyText(slot->hint, pg::kReasonBytes,
+                         "Raise max_worker_processes and restart the server.");
             slot->state = pg::State::kStarting;
             slot->failure_count = 0;
             pg::UnlockShared();

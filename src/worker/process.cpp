@@ -28,7 +28,9 @@ ExitNow()
 pg::Statement stop_pipeline = {
     "UPDATE pulse.pipelines SET desired_state = 'stopped', reason = $2, hint = $3,"
     " changed_at = pg_catalog.clock_timestamp() WHERE name = $1 AND desired_state = 'running'",
-    3, {TEXTOID, TEXTOID, TEXTOID}, nullptr};
+    3,
+    {TEXTOID, TEXTOID, TEXTOID},
+    nullptr};
 
 // What a role or database may have set must not reach the batch transaction (W16).
 void
@@ -38,12 +40,18 @@ SetSafeSession()
         const char *name;
         const char *value;
     } const settings[] = {
-        {"search_path", "pg_catalog, pg_temp"}, {"session_replication_role", "origin"},
-        {"default_transaction_read_only", "off"}, {"default_transaction_isolation", "read committed"},
-        {"row_security", "off"},                  {"lock_timeout", "5s"},
-        {"statement_timeout", "0"},               {"idle_in_transaction_session_timeout", "0"},
-        {"application_name", "pulse"},            {"DateStyle", "ISO, YMD"},
-        {"TimeZone", "UTC"},                      {"jit", "off"},
+        {"search_path", "pg_catalog, pg_temp"},
+        {"session_replication_role", "origin"},
+        {"default_transaction_read_only", "off"},
+        {"default_transaction_isolation", "read committed"},
+        {"row_security", "off"},
+        {"lock_timeout", "5s"},
+        {"statement_timeout", "0"},
+        {"idle_in_transaction_session_timeout", "0"},
+        {"application_name", "pulse"},
+        {"DateStyle", "ISO, YMD"},
+        {"TimeZone", "UTC"},
+        {"jit", "off"},
     };
     for (const auto &setting : settings)
         SetConfigOption(setting.name, setting.value, PGC_SUSET, PGC_S_OVERRIDE);

@@ -3,12 +3,13 @@
 
 namespace pulse::worker {
 
-// Signals, connection to pulse.database as bootstrap superuser, safe session settings, slot. False when
-// another process has the slot: nothing to do then.
+// Signals, connection to pulse.database as bootstrap superuser, safe session settings, slot. False
+// when another process has the slot: nothing to do then.
 bool StartProcess(int slot_index);
 
-// From now on the process ends by _exit() right after PostgreSQL's own clean-up: librdkafka's threads
-// are still running then, and OpenSSL's exit handlers must not pull the ground from under them (R8).
+// From now on the process ends by _exit() right after PostgreSQL's own clean-up: librdkafka's
+// threads are still running then, and OpenSSL's exit handlers must not pull the ground from under
+// them (R8).
 void LeaveWithoutCleanup();
 
 // Marks a pipeline stopped, with the reason; PG regime, inside a transaction.

@@ -79,8 +79,8 @@ SetState(State state, const std::string &reason, const std::string &hint, int64_
         pg::UnlockShared();
         if (has_changed && (state >= State::kRetrying || was_trouble))
             ereport(LOG, (errmsg("pulse pipeline \"%s\" worker %d is %s%s%s", my_slot->pipeline,
-                                 my_slot->worker_index, pg::StateName(state), reason.empty() ? "" : ": ",
-                                 reason.c_str()),
+                                 my_slot->worker_index, pg::StateName(state),
+                                 reason.empty() ? "" : ": ", reason.c_str()),
                           hint.empty() ? 0 : errhint("%s", hint.c_str())));
     });
 }

@@ -1,5 +1,5 @@
-// A worker's entries in shared memory: what the stat views show of it and what ingest_horizon() reads.
-// Regime: door, unless said otherwise.
+// A worker's entries in shared memory: what the stat views show of it and what ingest_horizon()
+// reads. Regime: door, unless said otherwise.
 #pragma once
 
 #include <cstdint>

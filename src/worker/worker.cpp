@@ -1,6 +1,6 @@
-// A worker: owns a share of a pipeline's partitions, takes batches from its reader thread and writes
-// them. It holds no transaction while it waits. src/README.md draws its states.
-// Regime: C++ with doors; PostgreSQL calls pulse_worker_main.
+// A worker: owns a share of a pipeline's partitions, takes batches from its reader thread and
+// writes them. It holds no transaction while it waits. src/README.md draws its states. Regime: C++
+// with doors; PostgreSQL calls pulse_worker_main.
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -26,7 +26,8 @@ namespace {
 
 constexpr int64_t kMirrorEveryUs = 1000000;
 
-// Set by relcache invalidations of the target (or its leaves): look at it again before the next batch.
+// Set by relcache invalidations of the target (or its leaves): look at it again before the next
+// batch.
 volatile bool is_target_stale = false;
 Oid watched_relation = InvalidOid;
 
@@ -46,8 +47,7 @@ Describe(const pg::Error &error)
 
 class Worker {
   public:
-    void
-    Run()
+    void Run()
     {
         while (!MustExit()) {
             try {
@@ -69,17 +69,16 @@ class Worker {
     }
 
   private:
-    bool
-    MustExit()
+    bool MustExit()
     {
         if (pg::ReloadIfAsked() && reader_ != nullptr && ReaderFingerprint() != fingerprint_)
             return true;
         // The launcher starts us again at once with the new definition.
-        return !my_slot->is_wanted || (definition_version_ != 0 && my_slot->definition_version != definition_version_);
+        return !my_slot->is_wanted ||
+               (definition_version_ != 0 && my_slot->definition_version != definition_version_);
     }
 
-    void
-    Step()
+    void Step()
     {
         pg::CheckInterrupts();
         if (reader_ == nullptr || is_target_stale)
@@ -101,23 +100,23 @@ class Worker {
 
     // ---- what to do ----
 
-    void
-    LoadPipeline()
+    void LoadPipeline()
     {
         is_target_stale = false;
         bool exists = false;
         pg::InTransaction([&] {
             exists = pg::CallPg([&] {
-                if (!store::LoadPipeline(my_slot->pipeline, store::Scope::kProcess, &pipeline_.definition))
+                if (!store::LoadPipeline(my_slot->pipeline, store::Scope::kProcess,
+                                         &pipeline_.definition))
                     return false;
                 watched_relation = InvalidOid;
                 store::LoadTarget(pipeline_.definition, store::Scope::kProcess, &pipeline_.target);
                 watched_relation = pipeline_.target.relation;
                 store::ForgetInsertPlans();
                 pipeline_.role = store::WriterRole(pipeline_.definition);
-                pipeline_.may_use_leaf = pipeline_.target.may_use_leaf &&
-                                         (pipeline_.role == pipeline_.target.owner ||
-                                          superuser_arg(pipeline_.role));
+                pipeline_.may_use_leaf =
+                    pipeline_.target.may_use_leaf &&
+                    (pipeline_.role == pipeline_.target.owner || superuser_arg(pipeline_.role));
                 return true;
             });
         });
@@ -138,13 +137,13 @@ class Worker {
             reader_->SetMapping(pipeline_.mapping);
     }
 
-    void
-    StartReader()
+    void StartReader()
     {
         auto config = ConnectionConfig(CurrentConnection(), "pulse-" + std::to_string(MyProcPid));
         if (!config.ok())
             Raise(ERRCODE_INVALID_PARAMETER_VALUE, config.message());
-        auto reader = ingest::Reader::Start(CurrentReaderOptions(std::move(config.value())), pipeline_.mapping);
+        auto reader = ingest::Reader::Start(CurrentReaderOptions(std::move(config.value())),
+                                            pipeline_.mapping);
         if (!reader.ok())
             Raise(ERRCODE_CONNECTION_FAILURE, reader.message());
         reader_ = std::move(reader.value());
@@ -153,8 +152,7 @@ class Worker {
         assignment_version_ = 0;
     }
 
-    [[noreturn]] static void
-    Raise(int sqlstate, const std::string &message)
+    [[noreturn]] static void Raise(int sqlstate, const std::string &message)
     {
         pg::Error error;
         error.sqlstate = unpack_sql_state(sqlstate);
@@ -162,8 +160,7 @@ class Worker {
         throw error;
     }
 
-    void
-    TakePartitions()
+    void TakePartitions()
     {
         int64_t version = my_slot->assignment_version;
         batch_.reset();
@@ -171,8 +168,9 @@ class Worker {
         int count = 0;
         pg::InTransaction([&] {
             count = pg::CallPg([&] {
-                return store::TakePartitions(my_slot->pipeline, my_slot->worker_index, my_slot->worker_count,
-                                             taken.data(), static_cast<int>(taken.size()));
+                return store::TakePartitions(my_slot->pipeline, my_slot->worker_index,
+                                             my_slot->worker_count, taken.data(),
+                                             static_cast<int>(taken.size()));
             });
         });
         taken.resize(static_cast<size_t>(count));
@@ -186,8 +184,7 @@ class Worker {
     }
 
     // PG regime.
-    void
-    PublishPartitions() const
+    void PublishPartitions() const
     {
         pg::LockShared();
         for (const store::OwnedPartition &partition : pipeline_.partitions) {
@@ -203,8 +200,7 @@ class Worker {
         pg::UnlockShared();
     }
 
-    void
-    ServeNotices()
+    void ServeNotices()
     {
         for (const ingest::Notice &notice : reader_->TakeNotices()) {
             if (notice.kind == ingest::Notice::Kind::kFailed)
@@ -216,8 +212,7 @@ class Worker {
     }
 
     // PG regime.
-    void
-    PublishTrouble(const ingest::Notice &notice)
+    void PublishTrouble(const ingest::Notice &notice)
     {
         pg::LockShared();
         pg::PartitionSlot *slot =
@@ -228,7 +223,7 @@ class Worker {
             before = slot->state;
             if (notice.kind == ingest::Notice::Kind::kOffsetLost)
                 state = slot->high >= 0 && notice.next_offset > slot->high ? State::kTopicChanged
-                                                                            : State::kOffsetLost;
+                                                                           : State::kOffsetLost;
             slot->state = state;
             char reason[pg::kReasonBytes];
             snprintf(reason, sizeof(reason), "next offset %lld: %.300s",
@@ -237,16 +232,17 @@ class Worker {
         }
         pg::UnlockShared();
         if (before != state)
-            ereport(LOG, (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" is %s at offset %lld: %s",
-                                 my_slot->pipeline, notice.partition, notice.topic.c_str(),
-                                 pg::StateName(state), static_cast<long long>(notice.next_offset),
-                                 notice.text.c_str())));
+            ereport(
+                LOG,
+                (errmsg(
+                    "pulse pipeline \"%s\": partition %d of topic \"%s\" is %s at offset %lld: %s",
+                    my_slot->pipeline, notice.partition, notice.topic.c_str(), pg::StateName(state),
+                    static_cast<long long>(notice.next_offset), notice.text.c_str())));
     }
 
     // ---- one batch ----
 
-    void
-    WaitForBatch()
+    void WaitForBatch()
     {
         SetPhase(Phase::kWaiting);
         my_slot->failure_count = 0; // it came this far: no reason to start it slowly next time
@@ -259,8 +255,7 @@ class Worker {
         pg::Wait(reader_->fd(), mirror_.empty() ? 1000 : 200);
     }
 
-    void
-    WriteSome()
+    void WriteSome()
     {
         if (batch_->mapping != pipeline_.mapping) {
             decode::Decoder decoder(pipeline_.mapping);
@@ -272,7 +267,8 @@ class Worker {
         my_slot->queue_records = static_cast<int64_t>(reader_->QueuedRecords() + total - done_);
         pg::CallPg([&] {
             char activity[128];
-            snprintf(activity, sizeof(activity), "pulse %s: writing %u records", my_slot->pipeline, end - done_);
+            snprintf(activity, sizeof(activity), "pulse %s: writing %u records", my_slot->pipeline,
+                     end - done_);
             pgstat_report_activity(STATE_RUNNING, activity);
         });
         BatchResult result = WriteBatch(&pipeline_, *batch_, done_, end, &log_, &is_target_stale);
@@ -284,8 +280,11 @@ class Worker {
             batch_.reset();
             assignment_version_ = 0;
             pg::CallPg([] {
-                ereport(LOG, (errmsg("pulse pipeline \"%s\" worker %d was fenced, taking its partitions again",
-                                     my_slot->pipeline, my_slot->worker_index)));
+                ereport(
+                    LOG,
+                    (errmsg(
+                        "pulse pipeline \"%s\" worker %d was fenced, taking its partitions again",
+                        my_slot->pipeline, my_slot->worker_index)));
             });
             pg::Wait(-1, backoff_.NextMs()); // the other owner may be about to leave
             break;
@@ -297,16 +296,14 @@ class Worker {
         }
     }
 
-    static int64_t
-    WallClockUs()
+    static int64_t WallClockUs()
     {
         return std::chrono::duration_cast<std::chrono::microseconds>(
                    std::chrono::system_clock::now().time_since_epoch())
             .count();
     }
 
-    void
-    Committed(const BatchResult &result)
+    void Committed(const BatchResult &result)
     {
         backoff_.Reset();
         failed_backoff_.Reset();
@@ -320,14 +317,11 @@ class Worker {
             batch_.reset();
         SetState(State::kRunning, "", "", 0);
         FlushMirror(last_commit_at_);
-        pg::CallPg([] {
-            pgstat_report_stat(false);
-        });
+        pg::CallPg([] { pgstat_report_stat(false); });
     }
 
     // PG regime.
-    void
-    PublishCommit(const BatchResult &result)
+    void PublishCommit(const BatchResult &result)
     {
         pg::LockShared();
         my_slot->failure_count = 0;
@@ -351,8 +345,7 @@ class Worker {
         pg::UnlockShared();
     }
 
-    void
-    PublishRange(const ingest::Range &range, int64_t now) const
+    void PublishRange(const ingest::Range &range, int64_t now) const
     {
         const store::OwnedPartition *owned = Find(range);
         pg::PartitionSlot *slot =
@@ -378,8 +371,7 @@ class Worker {
         }
     }
 
-    const store::OwnedPartition *
-    Find(const ingest::Range &range) const
+    const store::OwnedPartition *Find(const ingest::Range &range) const
     {
         for (const store::OwnedPartition &partition : pipeline_.partitions)
             if (partition.partition == range.partition && range.topic == partition.topic)
@@ -389,8 +381,7 @@ class Worker {
 
     // ---- the group's offsets: for lag tools only ----
 
-    void
-    NoteMirror(const ingest::Range &range)
+    void NoteMirror(const ingest::Range &range)
     {
         const store::OwnedPartition *owned = Find(range);
         if (owned == nullptr)
@@ -404,8 +395,7 @@ class Worker {
         mirror_.push_back({range.topic, range.partition, owned->next_offset});
     }
 
-    void
-    FlushMirror(int64_t now)
+    void FlushMirror(int64_t now)
     {
         if (mirror_.empty() || now - mirrored_at_ < kMirrorEveryUs)
             return;
@@ -416,14 +406,16 @@ class Worker {
 
     // ---- when it goes wrong ----
 
-    void
-    StopPipeline(const BatchResult &result)
+    void StopPipeline(const BatchResult &result)
     {
         batch_.reset();
-        std::string reason = "more than " + std::to_string(static_cast<int>(pg::guc_max_error_ratio * 100)) +
-                             " % of the last records were rejected, for example " + result.breaker_example;
-        std::string hint = "Nothing of the last batch was written. Mend the producer or the table, then "
-                           "call pulse.resume('" + std::string(pipeline_.definition.name) + "').";
+        std::string reason =
+            "more than " + std::to_string(static_cast<int>(pg::guc_max_error_ratio * 100)) +
+            " % of the last records were rejected, for example " + result.breaker_example;
+        std::string hint =
+            "Nothing of the last batch was written. Mend the producer or the table, then "
+            "call pulse.resume('" +
+            std::string(pipeline_.definition.name) + "').";
         pg::InTransaction([&] {
             pg::CallPg([&] { StopInTable(my_slot->pipeline, reason.c_str(), hint.c_str()); });
         });
@@ -433,16 +425,14 @@ class Worker {
     }
 
     // Which record it is that alone takes too much time or memory: an operator may want to skip it.
-    std::string
-    WhereOf(const ingest::Record &record) const
+    std::string WhereOf(const ingest::Record &record) const
     {
         const ingest::Range &range = batch_->ranges[record.range_index];
         return "offset " + std::to_string(record.kafka_offset) + " of partition " +
                std::to_string(range.partition) + " of topic \"" + range.topic + "\"";
     }
 
-    void
-    Recover()
+    void Recover()
     {
         if (!my_slot->is_wanted)
             return; // cancelled by stop()
@@ -450,7 +440,8 @@ class Worker {
         State state = State::kRetrying;
         if (ClassOf(error_.sqlstate) == ErrorClass::kEnvironment || error_.sqlstate == "23514") {
             bool must_halve = error_.sqlstate.starts_with("53") || error_.sqlstate == "57014";
-            uint32_t tried = batch_ == nullptr ? 0 : static_cast<uint32_t>(batch_->records.size()) - done_;
+            uint32_t tried =
+                batch_ == nullptr ? 0 : static_cast<uint32_t>(batch_->records.size()) - done_;
             if (must_halve && std::min(write_limit_, tried) == 1)
                 error_.message = WhereOf(batch_->records[done_]) + ": " + error_.message;
             else if (must_halve && tried > 1)
@@ -500,9 +491,10 @@ pulse_worker_main(Datum argument)
     pg::CallCpp([&] {
         if (!worker::StartProcess(DatumGetInt32(argument)))
             return;
-        pg::CallPg([] { CacheRegisterRelcacheCallback(worker::TargetChanged, static_cast<Datum>(0)); });
-        // Owned by nobody on purpose: the process ends without unwinding, and the reader thread must not
-        // lose what it works on (architecture.md section 5).
+        pg::CallPg(
+            [] { CacheRegisterRelcacheCallback(worker::TargetChanged, static_cast<Datum>(0)); });
+        // Owned by nobody on purpose: the process ends without unwinding, and the reader thread
+        // must not lose what it works on (architecture.md section 5).
         auto *running = new worker::Worker;
         running->Run();
     });

@@ -17,7 +17,8 @@ FindWorker(const char *name, int index, bool create)
     pg::ProcessSlot *free_slot = nullptr;
     for (int i = 1; i < pg::kMaxProcesses; i++) {
         pg::ProcessSlot *slot = &pg::shared->processes[i];
-        if (slot->kind == pg::ProcessKind::kWorker && slot->worker_index == index && strcmp(slot->pipeline, name) == 0)
+        if (slot->kind == pg::ProcessKind::kWorker && slot->worker_index == index &&
+            strcmp(slot->pipeline, name) == 0)
             return slot;
         if (slot->kind == pg::ProcessKind::kNone && free_slot == nullptr)
             free_slot = slot;
@@ -98,7 +99,6 @@ WantWorkers(const KnownPipeline &known, int count)
     if (has_new)
         pg::WakeLauncher();
 }
-
 
 void
 ReleaseStraySlots(const KnownPipelines &pipelines)

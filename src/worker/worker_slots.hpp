@@ -11,7 +11,8 @@ namespace pulse::worker {
 // Wants workers 0 .. count - 1 of the pipeline and no others. Regime: PG.
 void WantWorkers(const KnownPipeline &known, int count);
 
-// Tells all workers of the pipeline to go, after the batch in flight or by rolling it back. Regime: C++.
+// Tells all workers of the pipeline to go, after the batch in flight or by rolling it back. Regime:
+// C++.
 void HaltWorkers(const std::string &name, bool must_abort);
 bool HasWorkers(const std::string &name);
 
