@@ -2,7 +2,7 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <deque>
+#include <list>
 #include <map>
 #include <mutex>
 #include <regex>
@@ -54,9 +54,15 @@ class Watcher::Impl {
 
     void Ask(WatchRequest request)
     {
+        std::list<Job> fresh;
+        fresh.push_back({std::move(request), {}});
+        Job &job = fresh.front();
+        job.answer.kind = job.request.kind;
+        job.answer.id = job.request.id;
+        job.answer.pipeline = job.request.pipeline;
         {
             std::lock_guard<std::mutex> guard(mutex_);
-            requests_.push_back(std::move(request));
+            requests_.splice(requests_.end(), fresh);
         }
         wake_.notify_one();
     }
@@ -64,34 +70,58 @@ class Watcher::Impl {
     std::vector<WatchAnswer> TakeAnswers()
     {
         answer_event_.Clear();
-        std::lock_guard<std::mutex> guard(mutex_);
-        return std::exchange(answers_, {});
+        std::list<Job> done;
+        {
+            std::lock_guard<std::mutex> guard(mutex_);
+            done.swap(answers_);
+        }
+        std::vector<WatchAnswer> answers;
+        for (Job &job : done) {
+            if (job.is_out_of_memory)
+                job.answer.error = "out of memory";
+            answers.push_back(std::move(job.answer));
+        }
+        return answers;
     }
 
   private:
+    struct Job {
+        WatchRequest request;
+        WatchAnswer answer;
+        bool is_out_of_memory = false;
+    };
+
     void Run()
     {
+        // An exception that left this thread would end the process, and with it every session of the
+        // server: so jobs only change lists here, which allocates nothing.
+        std::list<Job> current;
         for (;;) {
-            WatchRequest request;
             {
                 std::unique_lock<std::mutex> lock(mutex_);
                 wake_.wait(lock, [this] { return stop_ || !requests_.empty(); });
                 if (stop_)
                     return;
-                request = std::move(requests_.front());
-                requests_.pop_front();
+                current.splice(current.begin(), requests_, requests_.begin());
             }
-            WatchAnswer answer{request.kind, request.id, request.pipeline, "", {}, {}, {}};
+            Job &job = current.front();
             try {
-                Serve(request, &answer);
-            } catch (const std::exception &error) {
-                answer.error = error.what();
+                ServeOrExplain(job.request, &job.answer);
             } catch (...) {
-                answer.error = "unknown";
+                job.is_out_of_memory = true;
             }
             std::lock_guard<std::mutex> guard(mutex_);
-            answers_.push_back(std::move(answer));
+            answers_.splice(answers_.end(), current);
             answer_event_.Raise();
+        }
+    }
+
+    void ServeOrExplain(const WatchRequest &request, WatchAnswer *answer)
+    {
+        try {
+            Serve(request, answer);
+        } catch (const std::exception &error) {
+            answer->error = error.what();
         }
     }
 
@@ -215,8 +245,8 @@ class Watcher::Impl {
     std::mutex mutex_;
     std::condition_variable wake_;
     bool stop_ = false;
-    std::deque<WatchRequest> requests_;
-    std::vector<WatchAnswer> answers_;
+    std::list<Job> requests_;
+    std::list<Job> answers_;
     std::map<std::string, std::unique_ptr<kafka::Consumer>> consumers_; // the thread's own
     std::thread thread_; // last: starts when all is there
 };

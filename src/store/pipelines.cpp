@@ -35,8 +35,10 @@ pg::Statement needs_default = {"SELECT NOT EXISTS (SELECT FROM pulse._installati
                                {},
                                nullptr};
 
-pg::Statement create_default = {"SELECT pulse.create_pipeline('events', pg_catalog.string_to_array("
-                                "pg_catalog.replace($1, ' ', ''), ','), 'raw.events', '{}')",
+// A regular expression may hold commas.
+pg::Statement create_default = {"SELECT pulse.create_pipeline('events', CASE WHEN $1 LIKE '^%'"
+                                " THEN ARRAY[$1] ELSE pg_catalog.string_to_array("
+                                "pg_catalog.replace($1, ' ', ''), ',') END, 'raw.events', '{}')",
                                 1,
                                 {TEXTOID},
                                 nullptr};
