@@ -175,8 +175,7 @@ class BatchTransaction {
         pg::CallPg([this] {
             // statement_timeout is armed by postgres.c's main loop only (W14).
             enable_timeout_after(STATEMENT_TIMEOUT, pg::guc_batch_timeout_ms);
-            result_.began_at = GetCurrentTimestamp();
-            RegisterWriter(result_.began_at);
+            result_.began_at = RegisterWriter();
             ingested_at_ = GetCurrentTimestamp();
             if (pipeline_->target.has_deferrable)
                 pg::InSpi([] { pg::ExecuteOnce("SET CONSTRAINTS ALL IMMEDIATE"); });

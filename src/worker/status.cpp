@@ -85,12 +85,15 @@ SetState(State state, const std::string &reason, const std::string &hint, int64_
     });
 }
 
-void
-RegisterWriter(int64_t began_at)
+int64_t
+RegisterWriter()
 {
     pg::LockShared();
+    // Under the lock: a horizon taken before is not later than this, so horizons never go back.
+    int64_t began_at = GetCurrentTimestamp();
     my_slot->writer_since = began_at;
     pg::UnlockShared();
+    return began_at;
 }
 
 void

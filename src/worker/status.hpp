@@ -23,8 +23,8 @@ void SetPhase(Phase phase);
 // State with reason and hint; logs a line when the state or the reason changed, and only then.
 void SetState(State state, const std::string &reason, const std::string &hint, int64_t retry_in_ms);
 
-// Between them ingest_horizon() stays at began_at. PG regime.
-void RegisterWriter(int64_t began_at);
+// Between them ingest_horizon() stays at the time the first returns (a TimestampTz). PG regime.
+int64_t RegisterWriter();
 void UnregisterWriter();
 
 } // namespace pulse::worker

@@ -42,6 +42,11 @@ class Incremental:
         except BaseException as failure:
             self._failure = failure
 
+    def has(self, rows):
+        if self._failure is not None:
+            raise self._failure
+        return len(self.got) >= rows
+
     def stop(self):
         self._stop.set()
         self._thread.join()
@@ -63,11 +68,11 @@ def test_nothing_appears_below_a_horizon_taken_before(pulse, how_many):
     pulse.query(SLOW)
     load = Load(pulse, seed=31, rate=800).start()
     reader = Incremental(pulse).start()
-    wait_until(lambda: len(reader.got) >= how_many(3000, 100_000), "rows below the horizon", 600)
+    wait_until(lambda: reader.has(how_many(3000, 100_000)), "rows below the horizon", 600)
     # A worker that is gone holds no horizon back.
     pulse.terminate_worker()
     seen = len(reader.got)
-    wait_until(lambda: len(reader.got) >= seen + 500, "the horizon to move on", 30)
+    wait_until(lambda: reader.has(seen + 500), "the horizon to move on", 30)
     load.stop()
     pulse.wait_caught_up()
     reader.stop()
