@@ -55,6 +55,11 @@ BEGIN
               FROM raw.dlq d JOIN %1$s e ON e.kafka_topic = d.kafka_topic AND e.kafka_partition = d.kafka_partition
                AND e.kafka_offset = d.kafka_offset
              WHERE d.pipeline = $1 AND d.status = 'new' $q$, pipeline_row.target) USING name;
+    ELSE
+        -- NULL: neither right nor wrong. It needs kafka_topic, kafka_partition and kafka_offset, and a
+        -- target that no other pipeline writes.
+        RETURN QUERY SELECT 'rows in the target: cannot be told apart', NULL::text, NULL::int, NULL::bigint,
+                            NULL::bigint, NULL::boolean;
     END IF;
 
     RETURN QUERY EXECUTE $q$

@@ -178,6 +178,10 @@ PULSE_SQL_FUNCTION(pulse_stat_partitions)
 PULSE_SQL_FUNCTION(pulse_ingest_horizon)
 {
     pg::RequireSharedMemory();
+    if (RecoveryInProgress())
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("the ingest horizon is not known on a standby"),
+                        errhint("Ask the primary.")));
     TimestampTz horizon = GetCurrentTimestamp();
     pg::LockSharedForRead();
     for (const pg::ProcessSlot &slot : pg::shared->processes)

@@ -40,6 +40,11 @@ CreateAndAttach(const Target &target, int64_t timestamp)
                 (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("%s is gone", target.qualified_name)));
     char *leaf = psprintf("%.*s_%s", pg_mbcliplen(parent, static_cast<int>(strlen(parent)), 48),
                           parent, suffix);
+    // A partition that was detached and kept has the name.
+    char *base = leaf;
+    Oid schema_oid = get_rel_namespace(target.relation);
+    for (int number = 2; OidIsValid(get_relname_relid(leaf, schema_oid)); number++)
+        leaf = psprintf("%s_%d", base, number);
     const char *leaf_name = quote_qualified_identifier(schema, leaf);
     // ATTACH makes the indexes and clones triggers; LIKE brings what must exist before it.
     pg::ExecuteOnce(

@@ -111,6 +111,28 @@ ParseOffset(const char *digits)
     return offset;
 }
 
+[[noreturn]] void
+RefusePosition(const char *text)
+{
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" is no position", text),
+                    errhint("Use earliest, latest, an offset, a timestamp, or -1 hour.")));
+}
+
+// A timestamp, or an interval before now.
+TimestampTz
+ParseTime(const char *text)
+{
+    if (text[0] != '-')
+        return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text),
+                                                       ObjectIdGetDatum(InvalidOid),
+                                                       Int32GetDatum(-1)));
+    Interval *back = DatumGetIntervalP(DirectFunctionCall3(
+        interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+    return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+                                                   TimestampTzGetDatum(GetCurrentTimestamp()),
+                                                   IntervalPGetDatum(back)));
+}
+
 } // namespace
 
 bool
@@ -254,21 +276,11 @@ ParsePosition(const char *text)
         return {ingest::Position::Kind::kLatest, 0};
     if (strlen(text) > 0 && strspn(text, "0123456789") == strlen(text))
         return {ingest::Position::Kind::kOffset, ParseOffset(text)};
-    TimestampTz timestamp = 0;
-    if (text[0] == '-') {
-        Interval *back = DatumGetIntervalP(DirectFunctionCall3(
-            interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-        timestamp = DatumGetTimestampTz(
-            DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
-                                IntervalPGetDatum(back)));
-    } else {
-        timestamp = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text),
-                                                            ObjectIdGetDatum(InvalidOid),
-                                                            Int32GetDatum(-1)));
-    }
+    // -1 and -2 are Kafka's own words for latest and earliest: not taken for seconds.
+    bool is_plain_number = text[0] == '-' && strspn(text + 1, "0123456789") == strlen(text + 1);
+    TimestampTz timestamp = is_plain_number ? DT_NOBEGIN : ParseTime(text);
     if (TIMESTAMP_NOT_FINITE(timestamp))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("\"%s\" is no position", text), errhint("Say earliest or latest.")));
+        RefusePosition(text);
     return {ingest::Position::Kind::kTime, ToUnixUs(timestamp) / 1000};
 }
 

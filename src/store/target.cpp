@@ -9,6 +9,7 @@ namespace {
 
 // A B-tree entry must fit a third of a page; longer keys would raise 54000 for ever.
 constexpr uint32_t kMaxKeyBytes = 2600;
+constexpr uint32_t kMaxCounterKeyBytes = 1000; // two of them in one key
 
 struct Metadata {
     const char *column;
@@ -112,6 +113,46 @@ DefaultExpression(Relation relation, AttrNumber attribute)
     return deparsed;
 }
 
+// The writer builds these itself, without the type's input function.
+void
+CheckMetadataType(const TargetColumn &column)
+{
+    bool is_right = true;
+    switch (column.source) {
+    case ColumnSource::kKafkaTopic:
+        is_right = column.type_oid == TEXTOID || column.type_oid == VARCHAROID;
+        break;
+    case ColumnSource::kKafkaPartition:
+    case ColumnSource::kKafkaOffset:
+    case ColumnSource::kTopicEpoch:
+        is_right =
+            column.type_oid == INT2OID || column.type_oid == INT4OID || column.type_oid == INT8OID;
+        break;
+    case ColumnSource::kKafkaTimestamp:
+    case ColumnSource::kIngestedAt:
+        is_right = column.type_oid == TIMESTAMPTZOID || column.type_oid == TIMESTAMPOID;
+        break;
+    case ColumnSource::kKafkaKey:
+        is_right = column.type_oid == BYTEAOID || column.type_oid == TEXTOID;
+        break;
+    case ColumnSource::kKafkaHeaders:
+        is_right = column.type_oid == JSONBOID;
+        break;
+    case ColumnSource::kCell:
+    case ColumnSource::kEventId:
+        break;
+    }
+    if (!is_right)
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_DATATYPE_MISMATCH),
+             errmsg("column \"%s\" has type %s, which can't take the record's metadata",
+                    column.name, column.type_name),
+             errhint("kafka_topic is text, kafka_partition, kafka_offset and topic_epoch are "
+                     "integers, kafka_timestamp and ingested_at timestamptz, kafka_key bytea or "
+                     "text, kafka_headers jsonb.")));
+}
+
 void
 DescribeColumn(Relation relation, Form_pg_attribute attribute, TargetColumn *column)
 {
@@ -192,8 +233,8 @@ DescribePartitioning(Relation relation, Target *target)
     const char *name = get_attname(RelationGetRelid(relation), key->partattrs[0], false);
     for (int i = 0; i < target->column_count; i++) {
         TargetColumn *column = &target->columns[i];
-        if (strcmp(column->name, name) == 0 && column->source == ColumnSource::kCell &&
-            !column->has_default) {
+        if (strcmp(column->name, name) == 0 && strcmp(name, "event_timestamp") == 0 &&
+            column->is_required && column->source == ColumnSource::kCell && !column->has_default) {
             column->is_event_time = true;
             target->is_managed = true;
         }
@@ -227,6 +268,9 @@ AssignCells(Target *target)
         column->cell_index = target->cell_count++;
         if (strcmp(column->name, "properties") == 0 && column->type_oid == JSONBOID)
             target->rest_cell = column->cell_index;
+        // The counters' keys hold both; longer ones would not fit their B-tree.
+        if (strcmp(column->name, "event_type") == 0 || strcmp(column->name, "user_id") == 0)
+            column->max_bytes = kMaxCounterKeyBytes;
         if (strcmp(column->name, "event_type") == 0 &&
             column->decode_type == decode::ColumnType::kText && column->is_required)
             target->event_type_cell = column->cell_index;
@@ -374,6 +418,8 @@ LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
     pg::InSpi([&] {
         CheckExpectedColumns(definition, scope, target);
         ApplyMapping(definition, target);
+        for (int i = 0; i < target->column_count; i++)
+            CheckMetadataType(target->columns[i]);
     });
     DescribeConflictKey(relation, target);
     DescribePartitioning(relation, target);

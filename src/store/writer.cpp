@@ -103,6 +103,10 @@ bool
 ReceiveInserted(TupleTableSlot *slot, DestReceiver *)
 {
     InsertJob *job = current_job;
+    // User code of the target may call _at_record() too.
+    if (job->current_record < job->slice.begin || job->current_record >= job->slice.end)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("a row was inserted that is not of the batch")));
     job->outcomes[job->current_record] = Outcome::kInserted;
     if (slot->tts_tupleDescriptor->natts < 2)
         return true;
@@ -347,7 +351,12 @@ void
 FillStore(InsertJob *job, Tuplestorestate *store, TupleDesc descriptor)
 {
     const Target &target = *job->target;
-    if (descriptor->natts != target.column_count + 1)
+    bool is_expected = descriptor->natts == target.column_count + 1;
+    for (int i = 0; is_expected && i <= target.column_count; i++)
+        is_expected =
+            TupleDescAttr(descriptor, i)->atttypid ==
+            (i < target.column_count ? target.columns[i].type_oid : static_cast<Oid>(INT4OID));
+    if (!is_expected)
         elog(ERROR, "batch has %d columns, the query wants %d", target.column_count + 1,
              descriptor->natts);
     ColumnPlan *plans =
@@ -474,6 +483,12 @@ ForgetInsertPlans()
     }
 }
 
+void
+ForgetInsertJob()
+{
+    current_job = nullptr;
+}
+
 InsertJob *
 CurrentInsertJob()
 {
@@ -511,6 +526,10 @@ PULSE_SQL_FUNCTION(pulse_at_record)
     int32 record = PG_GETARG_INT32(0);
     if (job == nullptr)
         PG_RETURN_BOOL(false);
+    if (record >= 0 && (static_cast<uint32_t>(record) < job->slice.begin ||
+                        static_cast<uint32_t>(record) >= job->slice.end))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("record %d is not of the batch", record)));
     job->current_record = record < 0 ? pulse::store::kNoRecord : static_cast<uint32_t>(record);
 #ifdef PULSE_TESTING
     if (record >= 0 &&

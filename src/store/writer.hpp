@@ -47,6 +47,8 @@ void InsertRows(InsertJob *job);
 
 // The job of the INSERT under way, or null.
 InsertJob *CurrentInsertJob();
+// To be called when InsertRows() raised.
+void ForgetInsertJob();
 
 // Plans name columns: to be called when the target was loaded again.
 void ForgetInsertPlans();

@@ -66,6 +66,8 @@ class BatchTransaction {
                 MoveOffsets();
                 PULSE_FAULT("after_fence");
                 InsertRows();
+                if (*is_stale_)
+                    throw Stale{}; // the table changed while the INSERT waited for it
                 PULSE_FAULT("after_insert");
                 WriteLetters();
                 PULSE_FAULT("after_letters");
@@ -74,6 +76,8 @@ class BatchTransaction {
                 AddCounts();
                 CheckBreaker();
                 PULSE_FAULT("before_commit");
+                // Waiting for a synchronous standby is no reason to cancel.
+                pg::CallPg([] { disable_timeout(STATEMENT_TIMEOUT, false); });
             });
             PULSE_FAULT("after_commit");
         } catch (const Fenced &) {
@@ -105,6 +109,10 @@ class BatchTransaction {
                     batch_.ranges[i].topic == partition.topic)
                     ranges_[i].partition = &partition;
             if (ranges_[i].partition == nullptr)
+                throw Fenced{};
+            // A batch begins where the table ends, or it would leave records out.
+            if (begin_ == 0 &&
+                batch_.ranges[i].expected_offset != ranges_[i].partition->next_offset)
                 throw Fenced{};
             range_partitions_[i] = ranges_[i].partition;
         }
@@ -326,7 +334,12 @@ class BatchTransaction {
 
     void Insert(store::InsertJob *job)
     {
-        pg::InSubTransaction([&] { pg::CallPg([&] { store::InsertRows(job); }); });
+        try {
+            pg::InSubTransaction([&] { pg::CallPg([&] { store::InsertRows(job); }); });
+        } catch (...) {
+            store::ForgetInsertJob();
+            throw;
+        }
         for (int i = 0; i < job->stored_event_count; i++)
             stored_events_.push_back(job->stored_events[i]);
     }

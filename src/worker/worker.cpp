@@ -18,13 +18,14 @@
 #include "worker/config.hpp"
 #include "worker/process.hpp"
 #include "worker/status.hpp"
-#include "pg/prelude.hpp"
+#include "pg/spi.hpp"
 
 namespace pulse::worker {
 
 namespace {
 
 constexpr int64_t kMirrorEveryUs = 1000000;
+constexpr int64_t kLogEveryUs = 1000000;
 
 // Set by relcache invalidations of the target (or its leaves): look at it again before the next
 // batch.
@@ -81,8 +82,10 @@ class Worker {
     void Step()
     {
         pg::CheckInterrupts();
-        if (reader_ == nullptr || is_target_stale)
+        if (!is_loaded_ || is_target_stale)
             LoadPipeline();
+        if (!is_loaded_)
+            return; // dropped meanwhile
         if (assignment_version_ != my_slot->assignment_version)
             TakePartitions();
         ServeNotices();
@@ -103,6 +106,7 @@ class Worker {
     void LoadPipeline()
     {
         is_target_stale = false;
+        is_loaded_ = false; // until all of it is: an error may leave the target half described
         bool exists = false;
         pg::InTransaction([&] {
             exists = pg::CallPg([&] {
@@ -135,6 +139,7 @@ class Worker {
             StartReader();
         else
             reader_->SetMapping(pipeline_.mapping);
+        is_loaded_ = true;
     }
 
     void StartReader()
@@ -204,7 +209,11 @@ class Worker {
     {
         for (const ingest::Notice &notice : reader_->TakeNotices()) {
             if (notice.kind == ingest::Notice::Kind::kFailed)
-                Raise(ERRCODE_INTERNAL_ERROR, "reader thread ended: " + notice.text);
+                pg::CallPg([&] {
+                    // The launcher starts us again, with a new thread.
+                    ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR),
+                                    errmsg("pulse reader thread ended: %s", notice.text.c_str())));
+                });
             if (notice.kind == ingest::Notice::Kind::kClientError)
                 continue; // the coordinator watches the broker and reports once per pipeline
             pg::CallPg([&] { PublishTrouble(notice); });
@@ -249,6 +258,7 @@ class Worker {
         my_slot->queue_records = 0;
         int64_t now = GetCurrentTimestamp();
         FlushMirror(now);
+        FlushLog(now);
         if (now - last_commit_at_ > 1000000)
             SetState(State::kIdle, "", "", 0);
         pg::CallPg([] { pgstat_report_activity(STATE_IDLE, nullptr); });
@@ -354,8 +364,11 @@ class Worker {
             return;
         slot->next_offset = owned->next_offset;
         slot->worker_pid = MyProcPid;
-        slot->state = State::kRunning;
-        slot->reason[0] = '\0';
+        // What was read before the loss still commits; only a new assignment ends it.
+        if (slot->state != State::kOffsetLost && slot->state != State::kTopicChanged) {
+            slot->state = State::kRunning;
+            slot->reason[0] = '\0';
+        }
         if (range.high_watermark > slot->high) {
             slot->high = range.high_watermark;
             slot->watermarks_at = now;
@@ -377,6 +390,33 @@ class Worker {
             if (partition.partition == range.partition && range.topic == partition.topic)
                 return &partition;
         return nullptr;
+    }
+
+    // What the last batches left out of pulse.batch_log, once it is quiet.
+    void FlushLog(int64_t now)
+    {
+        if (log_.batches == 0 || now - log_.logged_at < kLogEveryUs)
+            return;
+        store::BatchLogRow row = {log_.started_at,     last_commit_at_,   log_.batches,
+                                  log_.counts.records, log_.counts.rows,  log_.counts.duplicates,
+                                  log_.counts.rejects, log_.counts.bytes, log_.busy_ms,
+                                  "committed"};
+        pg::InTransaction([&] {
+            pg::CallPg([&] {
+                pg::InSpi([&] { store::LogBatch(my_slot->pipeline, pipeline_.slot, row); });
+            });
+        });
+        log_ = BatchLog{};
+        log_.logged_at = now;
+    }
+
+    // On the way out; the log is no reason to fail.
+    void LeaveLog()
+    {
+        try {
+            FlushLog(PG_INT64_MAX);
+        } catch (const pg::Error &) { // nothing more can be done for it
+        }
     }
 
     // ---- the group's offsets: for lag tools only ----
@@ -409,6 +449,7 @@ class Worker {
     void StopPipeline(const BatchResult &result)
     {
         batch_.reset();
+        assignment_version_ = 0; // whatever happens below, its records are read again
         std::string reason =
             "more than " + std::to_string(static_cast<int>(pg::guc_max_error_ratio * 100)) +
             " % of the last records were rejected, for example " + result.breaker_example;
@@ -463,6 +504,7 @@ class Worker {
     }
 
     Pipeline pipeline_{};
+    bool is_loaded_ = false; // pipeline_ is whole and reader_ runs
     std::unique_ptr<ingest::Reader> reader_;
     std::string fingerprint_;
     int64_t definition_version_ = 0;

@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from datetime import datetime, timezone
 
 import psycopg
 import pytest
@@ -426,10 +427,11 @@ def test_topic_comes_later_and_partitions_are_added(make_pulse, broker):
 @pytest.mark.server(pulse__start_position="latest")
 def test_start_position(pulse):
     topic = pulse.broker.create_topic(f"start-{uuid.uuid4().hex[:8]}", 1)
-    when = 1_760_000_000_000
+    when = int(time.time()) * 1000 - 60_000  # old timestamps would fall to the topic's retention
+    fifth = datetime.fromtimestamp(when / 1000 + 5, timezone.utc).isoformat()
     for number in range(10):
         pulse.broker.produce(topic, [event(event_id=str(number))], timestamp=when + number * 1000)
-    wanted = {"latest": 0, "earliest": 10, "7": 3, "2025-10-09T08:53:25Z": 5}
+    wanted = {"latest": 0, "earliest": 10, "7": 3, fifth: 5}
     for number, (position, rows) in enumerate(wanted.items()):
         pulse.query(PLAIN.format(f"t{number}"))
         settings = "{}" if position == "latest" else f'{{"start_position": "{position}"}}'
