@@ -93,8 +93,8 @@ class Watcher::Impl {
 
     void Run()
     {
-        // An exception that left this thread would end the process, and with it every session of the
-        // server: so jobs only change lists here, which allocates nothing.
+        // An exception that left this thread would end the process, and with it every session of
+        // the server: so jobs only change lists here, which allocates nothing.
         std::list<Job> current;
         for (;;) {
             {

@@ -157,6 +157,24 @@ IsHalted(const char *pipeline, pg::State *state)
     return is_halted;
 }
 
+// Raises 22023 naming what was wrong, however PostgreSQL's own parsers put it.
+ingest::Position
+CheckPosition(const char *name, const char *value)
+{
+    return pg::CallCpp([&] {
+        try {
+            return pg::CallPg([&] { return store::ParsePosition(value); });
+        } catch (pg::Error &error) {
+            if (!error.sqlstate.starts_with("22"))
+                throw;
+            error.sqlstate = "22023";
+            error.message = std::string(name) + ": " + error.message;
+            error.hint = "Use earliest, latest, an offset, a timestamp, or -1 hour.";
+            throw;
+        }
+    });
+}
+
 } // namespace
 
 } // namespace pulse::sqlapi
@@ -190,7 +208,8 @@ PULSE_SQL_FUNCTION(pulse_seek)
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
                         errmsg("name and to_position must not be NULL")));
     const char *position = text_to_cstring(PG_GETARG_TEXT_PP(1));
-    ingest::Position parsed = store::ParsePosition(position); // raises before anything stops
+    ingest::Position parsed =
+        sqlapi::CheckPosition("to_position", position); // before anything stops
     char canonical[64];
     if (parsed.kind == ingest::Position::Kind::kTime) {
         // Absolute, so that "-1 hour" means one hour before the call.
@@ -265,16 +284,7 @@ PULSE_SQL_FUNCTION(pulse_check_setting)
                  "See the settings table of the README; names come without the prefix pulse.")));
     pg::CheckSetting(name, value);
     if (strcmp(name, "start_position") == 0)
-        pg::CallCpp([&] {
-            try {
-                pg::CallPg([&] { (void)store::ParsePosition(value); });
-            } catch (pg::Error &error) {
-                error.sqlstate = "22023";
-                error.message = "start_position: " + error.message;
-                error.hint = "Use earliest, latest, an offset or a timestamp.";
-                throw;
-            }
-        });
+        (void)sqlapi::CheckPosition(name, value);
     if (strcmp(name, "kafka_options") == 0)
         pg::CallCpp([&] {
             auto options = kafka::ParseProperties(value, ',');

@@ -97,7 +97,7 @@ def test_seek_refuses_positions_that_are_none(pulse):
     assert "holds" in fails(pulse, "22023", "SELECT pulse.seek('events', '1000')")
     assert "partition" in fails(pulse, "22023", "SELECT pulse.seek('events', 'earliest', 77)")
     for position in ("nonsense", "", "-nonsense"):
-        fails(pulse, "22007", "SELECT pulse.seek('events', %s)", position)
+        fails(pulse, "22023", "SELECT pulse.seek('events', %s)", position)
     for position in ("99999999999999999999", "infinity"):
         fails(pulse, "22023", "SELECT pulse.seek('events', %s)", position)
     fails(pulse, "22004", "SELECT pulse.seek('events', NULL)")
