@@ -73,7 +73,7 @@ CREATE TABLE pulse.gaps (
     reason      text NOT NULL,
     accepted_by text NOT NULL DEFAULT current_user
 );
-COMMENT ON TABLE pulse.gaps IS 'ranges of records that were never read, and who accepted that';
+COMMENT ON TABLE pulse.gaps IS 'ranges of records that were jumped over, and who accepted that; a row stays when they are read later';
 COMMENT ON COLUMN pulse.gaps.to_offset IS 'first offset after the gap; NULL when it is not known';
 
 CREATE TABLE pulse.batch_log (
@@ -93,7 +93,7 @@ CREATE TABLE pulse.batch_log (
 CREATE INDEX batch_log_finished_at_idx ON pulse.batch_log (finished_at);
 COMMENT ON TABLE pulse.batch_log IS 'recent batches; small batches of the same second share a row (batches says how many)';
 COMMENT ON COLUMN pulse.batch_log.busy_ms IS 'time from the begin of the transactions to their commits, milliseconds';
-COMMENT ON COLUMN pulse.batch_log.end_reason IS 'committed, or why the batch did not commit';
+COMMENT ON COLUMN pulse.batch_log.end_reason IS 'committed; batches that did not commit are in the server log';
 
 CREATE TABLE pulse._installation (
     default_pipeline_created_at timestamptz NOT NULL

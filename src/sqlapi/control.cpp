@@ -125,22 +125,37 @@ AskFromSql(const Request &request)
     pg::CallCpp([&] { Ask(request); });
 }
 
-// Partition slots of the pipeline: are all behind none of their high watermarks?
+// The ends of the pipeline's partitions as they are now, by slot; -1 for slots of others. False
+// when there is no partition yet or an end is not known.
 bool
-IsCaughtUp(const char *pipeline, bool *has_partitions)
+TakeMarks(const char *pipeline, int64 *marks)
 {
-    bool is_caught_up = true;
-    *has_partitions = false;
+    bool is_known = true;
+    int partitions = 0;
     pg::LockSharedForRead();
-    for (const pg::PartitionSlot &slot : pg::shared->partitions) {
-        if (!slot.is_used || strcmp(slot.pipeline, pipeline) != 0)
-            continue;
-        *has_partitions = true;
-        if (slot.high < 0 || slot.next_offset < slot.high)
-            is_caught_up = false;
+    for (int i = 0; i < pg::kMaxPartitions; i++) {
+        const pg::PartitionSlot &slot = pg::shared->partitions[i];
+        bool is_ours = slot.is_used && strcmp(slot.pipeline, pipeline) == 0;
+        marks[i] = is_ours ? slot.high : -1;
+        partitions += is_ours ? 1 : 0;
+        is_known = is_known && (!is_ours || slot.high >= 0);
     }
     pg::UnlockShared();
-    return is_caught_up && *has_partitions;
+    return is_known && partitions > 0;
+}
+
+bool
+HasReached(const char *pipeline, const int64 *marks)
+{
+    bool has_reached = true;
+    pg::LockSharedForRead();
+    for (int i = 0; i < pg::kMaxPartitions && has_reached; i++) {
+        const pg::PartitionSlot &slot = pg::shared->partitions[i];
+        has_reached = marks[i] < 0 || (slot.is_used && strcmp(slot.pipeline, pipeline) == 0 &&
+                                       slot.next_offset >= marks[i]);
+    }
+    pg::UnlockShared();
+    return has_reached;
 }
 
 bool
@@ -235,6 +250,7 @@ PULSE_SQL_FUNCTION(pulse_wait_until_caught_up)
     const char *pipeline = text_to_cstring(PG_GETARG_TEXT_PP(0));
     TimestampTz deadline = DatumGetTimestampTz(DirectFunctionCall2(
         timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
+    int64 *marks = static_cast<int64 *>(palloc(sizeof(int64) * pg::kMaxPartitions));
     bool has_marks = false;
     for (;;) {
         pg::RequireSharedMemory();
@@ -257,12 +273,9 @@ PULSE_SQL_FUNCTION(pulse_wait_until_caught_up)
                     return false; // the broker is away: until the deadline it may come back
                 }
             });
-            bool has_partitions = false;
-            (void)sqlapi::IsCaughtUp(pipeline, &has_partitions);
-            has_marks = refreshed && has_partitions;
+            has_marks = refreshed && sqlapi::TakeMarks(pipeline, marks);
         }
-        bool has_partitions = false;
-        if (has_marks && sqlapi::IsCaughtUp(pipeline, &has_partitions))
+        if (has_marks && sqlapi::HasReached(pipeline, marks))
             PG_RETURN_BOOL(true);
         if (GetCurrentTimestamp() >= deadline)
             PG_RETURN_BOOL(false);

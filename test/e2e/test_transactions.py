@@ -2,8 +2,10 @@
 
 import uuid
 
+from confluent_kafka import TopicPartition
 from harness.load import Auditor, records
 from harness.pipeline import event
+from harness.place import wait_until
 
 
 def transactional(pulse):
@@ -21,6 +23,19 @@ def send(pulse, producer, stream, count):
     producer.flush(30)
 
 
+def settled(pulse):
+    """Waits for the markers: a commit or abort returns before they are in every partition."""
+    reader = pulse.broker.consumer(isolation_level="read_uncommitted")
+    try:
+        def is_stable():
+            stable = pulse.broker.end_offsets(pulse.topic)
+            return stable == {partition: reader.get_watermark_offsets(
+                TopicPartition(pulse.topic, partition), timeout=10)[1] for partition in stable}
+        wait_until(is_stable, "the last stable offset to reach the end")
+    finally:
+        reader.close()
+
+
 def test_only_committed_records_arrive_and_lag_reaches_zero(pulse, how_many):
     auditor, stream = Auditor(pulse), records(21)
     producer = transactional(pulse)
@@ -35,6 +50,7 @@ def test_only_committed_records_arrive_and_lag_reaches_zero(pulse, how_many):
     # The last one ends in an abort: behind the last record there are only control records.
     send(pulse, producer, stream, 10)
     producer.abort_transaction(30)
+    settled(pulse)
     pulse.wait_caught_up()
     assert sum(pulse.offsets().values()) > sent, "no control records: nothing was tested"
     pulse.wait_for("SELECT lag = 0 FROM pulse.stat_pipeline")
@@ -56,6 +72,7 @@ def test_open_transaction_is_waited_for_and_not_skipped(pulse):
     assert pulse.count() == 0
     assert auditor.read().check()["records"] == 0
     producer.commit_transaction(30)
+    settled(pulse)
     pulse.wait_caught_up()
     assert auditor.read().check()["records"] == 72
 
@@ -67,6 +84,7 @@ def test_seek_into_an_aborted_transaction_reads_what_is_committed_behind_it(puls
     producer.abort_transaction(30)
     send(pulse, producer, stream, 60)
     producer.commit_transaction(30)
+    settled(pulse)
     pulse.wait_caught_up()
     pulse.query("SELECT pulse.seek('events', '5')")
     pulse.wait_for("SELECT sum(records) = 120 FROM pulse.offsets")
