@@ -8,7 +8,8 @@ from harness.pipeline import event
 ONE_PARTITION = pytest.mark.topic(partitions=1)
 # A batch waits until everything is there; otherwise it takes whatever has arrived, and with fewer
 # than error_ratio_min_records seen nothing stops.
-ONE_BATCH = pytest.mark.server(pulse__batch_max_wait="500ms")
+# Long enough for all of a test's records to be read, also on a busy machine.
+ONE_BATCH = pytest.mark.server(pulse__batch_max_wait="2s")
 
 
 def broken(count):
