@@ -54,11 +54,14 @@ def fire(pulse, point, action, count, also=None):
         nonlocal sent
         if pulse.fault_fired():
             return True
-        if sent == 0 or pulse.behind() == 0:
-            send(pulse, count)
-            if also is not None:
-                also()
-            sent += 1
+        try:
+            if sent == 0 or pulse.behind() == 0:
+                send(pulse, count)
+                sent += 1
+                if also is not None:
+                    also()
+        except psycopg.OperationalError:
+            return pulse.fault_fired()  # it killed, between the look and the question
         return False
     wait_until(fired, f"{action} at {point}")
 
@@ -104,7 +107,7 @@ def test_fault_leaves_each_record_once(line, point, action, how_many):
     elif action != "kill":
         wait_until(lambda: f"injected fault at {point}" in line.cluster.log_text(mark), "the fault's report")
     if action == "kill":
-        line.cluster.wait_ready()
+        line.cluster.wait_recovered(mark)
     prove(line)
     killed = "was terminated by signal 9" in line.cluster.log_text(mark)
     assert killed == (action == "kill")
@@ -113,12 +116,13 @@ def test_fault_leaves_each_record_once(line, point, action, how_many):
 @pytest.mark.parametrize("action", ACTIONS)
 def test_fault_while_a_worker_leaves_loses_nothing(line, action):
     """A changed definition makes the worker leave between two batches."""
+    mark = line.cluster.log_mark()
     fire(line, "before_exit", action, 60,
          lambda: line.query("SELECT pulse.alter_pipeline('events', '{}')"))
     if action == "stop":
         stopped_worker(line).send(signal.SIGCONT)
     if action == "kill":
-        line.cluster.wait_ready()
+        line.cluster.wait_recovered(mark)
     prove(line)
 
 
@@ -129,6 +133,7 @@ def test_seek_interrupted_is_done_whole_or_not_at_all(pulse, point, action):
     pulse.produce([next(stream)[:2] for _ in range(300)])
     pulse.wait_caught_up()
     ends = pulse.offsets()
+    mark = pulse.cluster.log_mark()
     pulse.arm(point, action)
     pulse.wait_for("SELECT current_setting('pulse.fault') <> ''")
     answer = []
@@ -145,7 +150,7 @@ def test_seek_interrupted_is_done_whole_or_not_at_all(pulse, point, action):
     assert answer, "the caller of seek() was left waiting"
     if action == "kill":
         assert isinstance(answer[0], psycopg.OperationalError)
-        pulse.cluster.wait_ready()
+        pulse.cluster.wait_recovered(mark)
     else:
         assert not isinstance(answer[0], Exception), answer[0]
     moved = pulse.value("SELECT count(*) FROM pulse.offset_log WHERE reason = 'seek'")

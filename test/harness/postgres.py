@@ -314,6 +314,12 @@ class Cluster:
         """True when a connection is possible, for example after a crash."""
         return self.value("SELECT 1", dbname="postgres") == 1
 
+    def wait_recovered(self, since, timeout=60):
+        """After a kill -9 of a process: the server has noticed it and is there again."""
+        for line in ("was terminated by signal 9", "database system is ready to accept connections"):
+            wait_until(lambda line=line: line in self.log_text(since), line, timeout)
+        self.wait_ready(timeout)
+
     def wait_ready(self, timeout=60):
         wait_until(self.ready, f"the server to take connections ({self.log})", timeout)
 
