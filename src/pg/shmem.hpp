@@ -43,9 +43,8 @@ enum class ProcessKind : int32_t { kNone, kCoordinator, kWorker };
 // Wanted by the coordinator (the coordinator's own slot: by the launcher), started by the launcher.
 struct ProcessSlot {
     ProcessKind kind;
-    bool is_wanted;  // false: finish the batch in flight and exit
-    bool must_abort; // with !is_wanted: give the batch in flight up
-    int32_t pid;     // 0 = not running
+    bool is_wanted; // false: finish the batch in flight and exit
+    int32_t pid;    // 0 = not running
     int32_t worker_index;
     int32_t worker_count;
     char pipeline[kNameBytes];
@@ -78,9 +77,6 @@ struct PipelineSlot {
     int64_t state_since;
     char reason[kReasonBytes];
     char hint[kReasonBytes];
-    bool is_broker_down;
-    char broker_error[kReasonBytes];
-    int64_t broker_since;
 };
 
 struct PartitionSlot {
@@ -114,8 +110,7 @@ struct Command {
     int32_t partition;       // -1 = all
     char argument[128];
     char caller[kNameBytes]; // role
-    bool is_forced;
-    char sqlstate[6]; // "00000" when it worked
+    char sqlstate[6];        // "00000" when it worked
     char message[kReasonBytes];
     char hint[kReasonBytes];
 };

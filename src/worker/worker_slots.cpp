@@ -42,10 +42,8 @@ HaltWorkers(const std::string &name, bool must_abort)
             pg::LockShared();
             bool is_ours = slot.kind == pg::ProcessKind::kWorker && name == slot.pipeline;
             int pid = is_ours ? slot.pid : 0;
-            if (is_ours) {
+            if (is_ours)
                 slot.is_wanted = false;
-                slot.must_abort = must_abort;
-            }
             pg::UnlockShared();
             if (pid == 0)
                 continue;
@@ -90,7 +88,6 @@ WantWorkers(const KnownPipeline &known, int count)
             continue;
         has_new = has_new || (index < count && slot->pid == 0);
         slot->is_wanted = index < count;
-        slot->must_abort = false;
         slot->worker_count = Max(count, 1);
         slot->definition_version = known.version;
         slot->assignment_version = known.assignment_version * 64 + count; // a new spread, too
