@@ -16,16 +16,15 @@
 #include "store/writer.hpp"
 #include "worker/batch_transaction.hpp"
 #include "worker/config.hpp"
+#include "worker/group_mirror.hpp"
 #include "worker/process.hpp"
+#include "worker/publish.hpp"
 #include "worker/status.hpp"
 #include "pg/spi.hpp"
 
 namespace pulse::worker {
 
 namespace {
-
-constexpr int64_t kMirrorEveryUs = 1000000;
-constexpr int64_t kLogEveryUs = 1000000;
 
 // Set by relcache invalidations of the target (or its leaves): look at it again before the next
 // batch.
@@ -184,25 +183,8 @@ class Worker {
         for (const store::OwnedPartition &partition : pipeline_.partitions)
             list.push_back({partition.topic, partition.partition, partition.next_offset});
         reader_->Assign(std::move(list));
-        pg::CallPg([this] { PublishPartitions(); });
+        pg::CallPg([this] { PublishPartitions(pipeline_.partitions); });
         assignment_version_ = version;
-    }
-
-    // PG regime.
-    void PublishPartitions() const
-    {
-        pg::LockShared();
-        for (const store::OwnedPartition &partition : pipeline_.partitions) {
-            pg::PartitionSlot *slot =
-                pg::FindPartition(my_slot->pipeline, partition.topic, partition.partition, true);
-            if (slot == nullptr)
-                continue;
-            slot->next_offset = partition.next_offset;
-            slot->worker_pid = MyProcPid;
-            slot->state = State::kRunning;
-            slot->reason[0] = '\0';
-        }
-        pg::UnlockShared();
     }
 
     void ServeNotices()
@@ -220,35 +202,6 @@ class Worker {
         }
     }
 
-    // PG regime.
-    void PublishTrouble(const ingest::Notice &notice)
-    {
-        pg::LockShared();
-        pg::PartitionSlot *slot =
-            pg::FindPartition(my_slot->pipeline, notice.topic.c_str(), notice.partition, true);
-        State before = State::kRunning;
-        State state = State::kRetrying;
-        if (slot != nullptr) {
-            before = slot->state;
-            if (notice.kind == ingest::Notice::Kind::kOffsetLost)
-                state = slot->high >= 0 && notice.next_offset > slot->high ? State::kTopicChanged
-                                                                           : State::kOffsetLost;
-            slot->state = state;
-            char reason[pg::kReasonBytes];
-            snprintf(reason, sizeof(reason), "next offset %lld: %.300s",
-                     static_cast<long long>(notice.next_offset), notice.text.c_str());
-            pg::CopyText(slot->reason, pg::kReasonBytes, reason);
-        }
-        pg::UnlockShared();
-        if (before != state)
-            ereport(
-                LOG,
-                (errmsg(
-                    "pulse pipeline \"%s\": partition %d of topic \"%s\" is %s at offset %lld: %s",
-                    my_slot->pipeline, notice.partition, notice.topic.c_str(), pg::StateName(state),
-                    static_cast<long long>(notice.next_offset), notice.text.c_str())));
-    }
-
     // ---- one batch ----
 
     void WaitForBatch()
@@ -257,12 +210,12 @@ class Worker {
         my_slot->failure_count = 0; // it came this far: no reason to start it slowly next time
         my_slot->queue_records = 0;
         int64_t now = GetCurrentTimestamp();
-        FlushMirror(now);
-        FlushLog(now);
+        mirror_.Flush(reader_.get(), now);
+        FlushLog(&log_, my_slot->pipeline, pipeline_.slot, last_commit_at_, now);
         if (now - last_commit_at_ > 1000000)
             SetState(State::kIdle, "", "", 0);
         pg::CallPg([] { pgstat_report_activity(STATE_IDLE, nullptr); });
-        pg::Wait(reader_->fd(), mirror_.empty() ? 1000 : 200);
+        pg::Wait(reader_->fd(), mirror_.IsEmpty() ? 1000 : 200);
     }
 
     void WriteSome()
@@ -321,127 +274,23 @@ class Worker {
         done_ = result.reached;
         last_commit_at_ = result.committed_at;
         for (const ingest::Range &range : batch_->ranges)
-            NoteMirror(range);
-        pg::CallPg([&] { PublishCommit(result); });
+            if (const store::OwnedPartition *owned = pipeline_.Find(range.topic, range.partition))
+                mirror_.Note(*owned);
+        pg::CallPg([&] { PublishCommit(pipeline_, *batch_, result); });
         if (done_ >= batch_->records.size())
             batch_.reset();
         SetState(State::kRunning, "", "", 0);
-        FlushMirror(last_commit_at_);
+        mirror_.Flush(reader_.get(), last_commit_at_);
         pg::CallPg([] { pgstat_report_stat(false); });
-    }
-
-    // PG regime.
-    void PublishCommit(const BatchResult &result)
-    {
-        pg::LockShared();
-        my_slot->failure_count = 0;
-        my_slot->last_commit_at = result.committed_at;
-        my_slot->batch_count++;
-        my_slot->record_count += result.counts.records;
-        my_slot->row_count += result.counts.rows;
-        my_slot->duplicate_count += result.counts.duplicates;
-        my_slot->reject_count += result.counts.rejects;
-        my_slot->commit_us[my_slot->commit_next++ % pg::kCommitRing] =
-            static_cast<int32_t>(Min(result.committed_at - result.began_at, INT32_MAX));
-        int64_t second = result.committed_at / 1000000;
-        int ring = static_cast<int>(second % pg::kRateSeconds);
-        if (my_slot->rate_second[ring] != second) {
-            my_slot->rate_second[ring] = second;
-            my_slot->rate_rows[ring] = 0;
-        }
-        my_slot->rate_rows[ring] += result.counts.records;
-        for (const ingest::Range &range : batch_->ranges)
-            PublishRange(range, result.committed_at);
-        pg::UnlockShared();
-    }
-
-    void PublishRange(const ingest::Range &range, int64_t now) const
-    {
-        const store::OwnedPartition *owned = Find(range);
-        pg::PartitionSlot *slot =
-            pg::FindPartition(my_slot->pipeline, range.topic.c_str(), range.partition, true);
-        if (slot == nullptr || owned == nullptr)
-            return;
-        slot->next_offset = owned->next_offset;
-        slot->worker_pid = MyProcPid;
-        // What was read before the loss still commits; only a new assignment ends it.
-        if (slot->state != State::kOffsetLost && slot->state != State::kTopicChanged) {
-            slot->state = State::kRunning;
-            slot->reason[0] = '\0';
-        }
-        if (range.high_watermark > slot->high) {
-            slot->high = range.high_watermark;
-            slot->watermarks_at = now;
-        }
-        if (slot->next_offset >= slot->high)
-            slot->caught_up_at = now;
-        for (auto record = batch_->records.rbegin(); record != batch_->records.rend(); ++record) {
-            if (&batch_->ranges[record->range_index] != &range)
-                continue;
-            if (store::IsStorableMs(record->timestamp_ms))
-                slot->last_kafka_timestamp = store::FromUnixMs(record->timestamp_ms);
-            break;
-        }
-    }
-
-    const store::OwnedPartition *Find(const ingest::Range &range) const
-    {
-        for (const store::OwnedPartition &partition : pipeline_.partitions)
-            if (partition.partition == range.partition && range.topic == partition.topic)
-                return &partition;
-        return nullptr;
-    }
-
-    // What the last batches left out of pulse.batch_log, once it is quiet.
-    void FlushLog(int64_t now)
-    {
-        if (log_.batches == 0 || now - log_.logged_at < kLogEveryUs)
-            return;
-        store::BatchLogRow row = {log_.started_at,     last_commit_at_,   log_.batches,
-                                  log_.counts.records, log_.counts.rows,  log_.counts.duplicates,
-                                  log_.counts.rejects, log_.counts.bytes, log_.busy_ms,
-                                  "committed"};
-        pg::InTransaction([&] {
-            pg::CallPg([&] {
-                pg::InSpi([&] { store::LogBatch(my_slot->pipeline, pipeline_.slot, row); });
-            });
-        });
-        log_ = BatchLog{};
-        log_.logged_at = now;
     }
 
     // On the way out; the log is no reason to fail.
     void LeaveLog()
     {
         try {
-            FlushLog(PG_INT64_MAX);
+            FlushLog(&log_, my_slot->pipeline, pipeline_.slot, last_commit_at_, PG_INT64_MAX);
         } catch (const pg::Error &) { // nothing more can be done for it
         }
-    }
-
-    // ---- the group's offsets: for lag tools only ----
-
-    void NoteMirror(const ingest::Range &range)
-    {
-        const store::OwnedPartition *owned = Find(range);
-        if (owned == nullptr)
-            return;
-        for (PartitionOffset &entry : mirror_) {
-            if (entry.partition == range.partition && entry.topic == range.topic) {
-                entry.next_offset = owned->next_offset;
-                return;
-            }
-        }
-        mirror_.push_back({range.topic, range.partition, owned->next_offset});
-    }
-
-    void FlushMirror(int64_t now)
-    {
-        if (mirror_.empty() || now - mirrored_at_ < kMirrorEveryUs)
-            return;
-        PULSE_FAULT("before_mirror");
-        mirrored_at_ = now;
-        reader_->Mirror(std::exchange(mirror_, {}));
     }
 
     // ---- when it goes wrong ----
@@ -503,7 +352,7 @@ class Worker {
             pg::Wait(-1, std::max<int64_t>(1, (until - GetCurrentTimestamp()) / 1000));
     }
 
-    Pipeline pipeline_{};
+    PipelineState pipeline_{};
     bool is_loaded_ = false; // pipeline_ is whole and reader_ runs
     std::unique_ptr<ingest::Reader> reader_;
     std::string fingerprint_;
@@ -514,8 +363,7 @@ class Worker {
     uint32_t write_limit_ = UINT32_MAX; // records per transaction; halved when one is too much
     BatchLog log_;
     int64_t last_commit_at_ = 0;
-    std::vector<PartitionOffset> mirror_;
-    int64_t mirrored_at_ = 0;
+    GroupMirror mirror_;
     ingest::Backoff backoff_{100, 10000, static_cast<uint64_t>(MyProcPid)};
     ingest::Backoff failed_backoff_{1000, 10000, static_cast<uint64_t>(MyProcPid)};
     pg::Error error_;

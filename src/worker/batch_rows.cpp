@@ -1,0 +1,145 @@
+#include "worker/batch_rows.hpp"
+
+#include <algorithm>
+
+#include "base/error_class.hpp"
+#include "ingest/bisect.hpp"
+#include "pg/xact.hpp"
+#include "worker/batch_leaves.hpp"
+#include "pg/spi.hpp"
+
+namespace pulse::worker {
+
+namespace {
+
+constexpr int kMaxSubtransactions = 32;
+
+// Records that were read before are mostly duplicates.
+bool
+HasReadAgain(const BatchState &state)
+{
+    for (uint32_t i = state.begin; i < state.end; i++)
+        if (state.record(i).kafka_offset <
+            state.range_partitions[state.record(i).range_index]->highest_offset)
+            return true;
+    return false;
+}
+
+store::InsertJob
+JobFor(BatchState *state, ingest::Slice slice, bool expects_duplicates)
+{
+    store::InsertJob job{};
+    job.batch = &state->batch;
+    job.target = &state->pipeline->target;
+    job.partitions = state->range_partitions.data();
+    job.slice = slice;
+    job.leaf = LeafOf(*state, slice);
+    job.expects_duplicates = expects_duplicates;
+    job.role = state->pipeline->role;
+    job.ingested_at = state->ingested_at;
+    job.outcomes = state->outcomes.data();
+    job.current_record = store::kNoRecord;
+    return job;
+}
+
+void
+Insert(BatchState *state, store::InsertJob *job)
+{
+    try {
+        pg::InSubTransaction([&] { pg::CallPg([&] { store::InsertRows(job); }); });
+    } catch (...) {
+        store::ForgetInsertJob();
+        throw;
+    }
+    for (int i = 0; i < job->stored_event_count; i++)
+        state->stored_events.push_back(job->stored_events[i]);
+}
+
+void
+ResetOutcomes(BatchState *state, ingest::Slice slice)
+{
+    for (uint32_t i = slice.begin; i < slice.end; i++)
+        if (state->outcomes[i] != Outcome::kRejected)
+            state->outcomes[i] = Outcome::kPending;
+}
+
+// 23514 without a constraint: no partition holds the row, because one was dropped meanwhile.
+bool
+IsMissingPartition(BatchState *state, const pg::Error &error)
+{
+    if (!state->pipeline->target.is_managed || error.sqlstate != "23514" ||
+        !error.constraint.empty())
+        return false;
+    state->pipeline->leaves.clear();
+    return true;
+}
+
+bool
+IsOfOneRow(BatchState *state, const pg::Error &error)
+{
+    return ClassOf(error.sqlstate) == ErrorClass::kData && !IsMissingPartition(state, error);
+}
+
+// All at once without looking for duplicates; false when a row is one (or bad), and nothing
+// happened.
+bool
+TryPlainInsert(BatchState *state)
+{
+    store::InsertJob job = JobFor(state, {state->begin, state->end}, false);
+    try {
+        Insert(state, &job);
+        state->pipeline->plain_inserts.Worked();
+        return true;
+    } catch (const pg::Error &error) {
+        if (!IsOfOneRow(state, error))
+            throw;
+        ResetOutcomes(state, job.slice);
+        if (error.sqlstate == "23505")
+            state->pipeline->plain_inserts.Wasted();
+        return false;
+    }
+}
+
+void
+InsertSlice(BatchState *state, ingest::Slice slice, ingest::Bisect *bisect)
+{
+    store::InsertJob job = JobFor(state, slice, true);
+    try {
+        Insert(state, &job);
+    } catch (pg::Error &error) {
+        if (!IsOfOneRow(state, error))
+            throw;
+        ResetOutcomes(state, slice);
+        uint32_t bad = job.current_record;
+        if (bad != store::kNoRecord)
+            bisect->FailedAt(bad);
+        else if (bisect->FailedSomewhere())
+            bad = slice.begin;
+        if (bad != store::kNoRecord) {
+            state->outcomes[bad] = Outcome::kRejected;
+            state->sql_rejects.push_back({bad, std::move(error)});
+        }
+    }
+}
+
+} // namespace
+
+uint32_t
+InsertBatchRows(BatchState *state)
+{
+    if (state->begin < state->end && !HasReadAgain(*state) &&
+        state->pipeline->plain_inserts.MayTry() && TryPlainInsert(state))
+        return state->end;
+    ingest::Bisect bisect(state->begin, state->end, kMaxSubtransactions);
+    ingest::Slice slice;
+    while (bisect.Next(&slice)) {
+        bool has_pending =
+            std::any_of(state->outcomes.begin() + slice.begin, state->outcomes.begin() + slice.end,
+                        [](Outcome outcome) { return outcome == Outcome::kPending; });
+        if (has_pending)
+            InsertSlice(state, slice, &bisect);
+    }
+    return bisect.reached();
+}
+
+} // namespace pulse::worker
