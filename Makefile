@@ -29,7 +29,7 @@ NO_INSTALLCHECK = 1
 override with_llvm = no
 
 # Targets that bring their own environment and so must work before PostgreSQL is installed.
-ENVIRONMENT = packages demo up produce stats psql logs down \
+ENVIRONMENT = packages demo up produce stats psql logs down dbt \
 	test unit installcheck isolation tap e2e lint verify soak bench
 WITHOUT_PGXS = $(ENVIRONMENT) help format format-check distclean
 .PHONY: $(WITHOUT_PGXS) symbols FORCE
@@ -77,6 +77,7 @@ up: ## Start a private PostgreSQL and a Kafka broker; they stay until `make down
 produce: ## Send events to the broker of `make up` (N=100000 BAD=0.01 SEED=1 TOPIC=events)
 stats: ## Show what the pipelines of `make up` are doing, every second
 psql: ## Open psql on the database of `make up` (SQL='SELECT …' runs just that)
+dbt: ## Build and test the dbt models on the database of `make up` (DBT='build --full-refresh')
 logs: ## Follow the server's and the broker's logs
 down: ## Stop what `make up` or `make demo` started, and throw its data away
 test: ## Everything: lint unit installcheck isolation tap e2e

@@ -7,7 +7,7 @@ from .place import Failed
 
 
 def main(command, arguments):
-    if command in ("up", "down", "psql", "logs", "stats", "produce", "demo"):
+    if command in ("up", "down", "psql", "logs", "stats", "produce", "demo", "dbt"):
         from . import session
         if command == "demo":
             session.demo(int(os.environ.get("N") or 1_000_000))
@@ -18,6 +18,9 @@ def main(command, arguments):
             session.Session().down()
         elif command == "produce":
             session.produce()
+        elif command == "dbt":
+            from . import dbt
+            dbt.on_session(session.Session().require())
         else:
             getattr(session.Session().require(), command)()
     elif command == "install":

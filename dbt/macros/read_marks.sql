@@ -1,0 +1,38 @@
+{#- Marks between which an incremental model reads. Both are taken by statements of their own, before
+    the model's query sees anything, and are literals in it, so that the planner knows how few rows
+    they leave. -#}
+
+{#- Everything ingested before this is committed. Without the extension a guess: nobody takes longer
+    than pulse__commit_delay_minutes to commit. -#}
+{% macro read_until() -%}
+  {%- if not execute -%}
+    {{ return("'infinity'::timestamptz") }}
+  {%- endif -%}
+  {%- set seen = run_query("
+      select
+          current_setting('transaction_isolation') as isolation,
+          to_regprocedure('pulse.ingest_horizon()') is not null as has_pulse
+  ").rows[0] -%}
+  {%- if seen['isolation'] != 'read committed' -%}
+    {{ exceptions.raise_compiler_error(
+        "The horizon must be older than the snapshot that reads up to it: use read committed, not "
+        ~ seen['isolation']) }}
+  {%- endif -%}
+  {%- if seen['has_pulse'] -%}
+    {%- set horizon = 'pulse.ingest_horizon()' -%}
+  {%- else -%}
+    {%- set horizon = "clock_timestamp() - interval '" ~ var('pulse__commit_delay_minutes') ~ " minutes'" -%}
+  {%- endif -%}
+  {%- set taken = run_query("select (" ~ horizon ~ ")::text as horizon").rows[0]['horizon'] -%}
+  {{ return("'" ~ taken ~ "'::timestamptz") }}
+{%- endmacro %}
+
+{#- The newest ingested_at that a model has taken in. A batch has one ingested_at and becomes visible
+    at once, so everything newer is still to come, and nothing else is. -#}
+{% macro read_since(relation, column='ingested_at') -%}
+  {%- if not execute -%}
+    {{ return("'-infinity'::timestamptz") }}
+  {%- endif -%}
+  {%- set newest = run_query("select coalesce(max(" ~ column ~ "), '-infinity')::text as newest from " ~ relation) -%}
+  {{ return("'" ~ newest.rows[0]['newest'] ~ "'::timestamptz") }}
+{%- endmacro %}

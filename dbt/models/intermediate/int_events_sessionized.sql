@@ -1,0 +1,172 @@
+{{
+    config(
+        incremental_strategy='replace_tail',
+        unique_key='user_id',
+        meta={'tail': 'event_timestamp'},
+        indexes=[
+            {'columns': ['user_id', 'event_timestamp']},
+            {'columns': ['ingested_at']},
+        ],
+        post_hook='analyze {{ this }}'
+    )
+}}
+
+{%- set columns = [
+    'event_id', 'event_type', 'user_id', 'event_timestamp', 'arrived_at', 'arrival_delay', 'is_late',
+    'ingested_at', 'funnel_step', 'page_url', 'page', 'referrer', 'device'
+] %}
+{%- set in_order %}partition by user_id order by event_timestamp, funnel_step, event_id collate "C"{% endset %}
+
+with new_events as (
+
+    select {{ columns | join(', ') }}
+    from {{ ref('stg_pulse__events') }}
+    where
+        ingested_at < {{ read_until() }}
+        {%- if is_incremental() %}
+        and ingested_at > {{ read_since(this) }}
+        {%- endif %}
+
+),
+
+{% if is_incremental() -%}
+-- Of each user who has new events, everything from the begin of the last session that began before the
+-- earliest of them. Whatever is older is further away than the timeout and stays as it is; whatever is
+-- newer may have to be joined or cut anew.
+touched as (
+
+    select
+        user_id,
+        min(event_timestamp) as earliest
+    from new_events
+    group by user_id
+
+),
+
+tails as (
+
+    select
+        touched.user_id,
+        sessions.visit_started_at,
+        coalesce(sessions.session_started_at, touched.earliest) as since
+    from touched
+    left join lateral (
+        select
+            earlier.session_started_at,
+            earlier.visit_started_at
+        from {{ this }} as earlier
+        where earlier.user_id = touched.user_id and earlier.event_timestamp <= touched.earliest
+        order by earlier.event_timestamp desc
+        limit 1
+    ) as sessions on true
+
+),
+
+-- The events known already come from this table itself: it has the index to find them by.
+events as (
+
+    select
+        {%- for column in columns %}
+        known.{{ column }},
+        {%- endfor %}
+        tails.visit_started_at as first_visit_started_at
+    from tails
+    inner join {{ this }} as known
+        on tails.user_id = known.user_id and tails.since <= known.event_timestamp
+
+    union all
+
+    select
+        {%- for column in columns %}
+        new_events.{{ column }},
+        {%- endfor %}
+        tails.visit_started_at as first_visit_started_at
+    from new_events
+    inner join tails on new_events.user_id = tails.user_id
+
+),
+{%- else -%}
+events as (
+
+    select
+        *,
+        null::timestamptz as first_visit_started_at
+    from new_events
+
+),
+{%- endif %}
+
+-- A visit ends with a silence longer than the timeout.
+flagged as (
+
+    select
+        *,
+        coalesce(
+            event_timestamp - lag(event_timestamp) over ({{ in_order }})
+            > interval '{{ var("pulse__session_timeout_minutes") }} minutes',
+            first_visit_started_at is null
+        ) as starts_visit
+    from events
+
+),
+
+-- Times only grow in this order, so the newest begin so far is the begin of the current visit (a running
+-- sum of the flags would number the visits, but from where the rebuilt part begins, not from the first).
+visits as (
+
+    select
+        *,
+        coalesce(
+            max(event_timestamp) filter (where starts_visit) over ({{ in_order }}),
+            first_visit_started_at
+        ) as visit_started_at
+    from flagged
+
+),
+
+-- Visits that never end are cut into parts, counted from the begin of the visit.
+parts as (
+
+    select
+        *,
+        floor(
+            extract(epoch from event_timestamp - visit_started_at)
+            / {{ var("pulse__max_session_hours") * 3600 }}
+        )::int as visit_part
+    from visits
+
+),
+
+part_flags as (
+
+    select
+        *,
+        coalesce(
+            visit_started_at <> lag(visit_started_at) over ({{ in_order }})
+            or visit_part <> lag(visit_part) over ({{ in_order }}),
+            true
+        ) as starts_session
+    from parts
+
+),
+
+sessions as (
+
+    select
+        *,
+        max(event_timestamp) filter (where starts_session) over ({{ in_order }}) as session_started_at
+    from part_flags
+
+)
+
+select
+    {%- for column in columns %}
+    {{ column }},
+    {%- endfor %}
+    {{ local_date('event_timestamp') }} as event_date,
+    md5(user_id || '|' || extract(epoch from session_started_at)) as session_id,
+    session_started_at,
+    starts_session,
+    visit_started_at,
+    visit_part
+from sessions

@@ -1,0 +1,113 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='replace_tail',
+        unique_key='user_id',
+        meta={'tail': 'session_started_at'},
+        indexes=[
+            {'columns': ['session_id'], 'unique': true},
+            {'columns': ['user_id', 'session_started_at']},
+            {'columns': ['session_date']},
+            {'columns': ['last_ingested_at']},
+        ],
+        post_hook='analyze {{ this }}'
+    )
+}}
+
+{%- set steps = var('pulse__funnel_steps') %}
+
+with events as (
+
+    select * from {{ ref('int_events_sessionized') }}
+
+),
+
+{% if is_incremental() -%}
+-- A new event changes the session it is in, and perhaps where later ones begin, never earlier ones.
+tails as (
+
+    select
+        user_id,
+        min(session_started_at) as since
+    from events
+    where ingested_at > {{ read_since(this, 'last_ingested_at') }}
+    group by user_id
+
+),
+{%- endif %}
+
+wanted as (
+
+    select events.*
+    from events
+    {%- if is_incremental() %}
+    inner join tails on events.user_id = tails.user_id and events.event_timestamp >= tails.since
+    {%- endif %}
+
+),
+
+sessions as (
+
+    select
+        session_id,
+        user_id,
+        session_started_at,
+        max(event_timestamp) as session_ended_at,
+        min(visit_started_at) as visit_started_at,
+        min(visit_part) as visit_part,
+        count(*) as events,
+        {%- for step in steps %}
+        count(*) filter (where funnel_step = {{ loop.index0 }}) as step_{{ loop.index0 }}_events,
+        {%- endfor %}
+        count(*) filter (where is_late) as late_events,
+        -- The steps as digits in the order they were taken: 0010123.
+        coalesce(
+            string_agg(funnel_step::text, '' order by event_timestamp, funnel_step, event_id collate "C"), ''
+        ) as path,
+        {{ first_known('page_url') }} as landing_page_url,
+        {{ first_known('page') }} as landing_page,
+        {{ first_known('page', 'desc') }} as exit_page,
+        {{ first_known('referrer') }} as referrer,
+        {{ first_known('device') }} as device,
+        max(ingested_at) as last_ingested_at
+    from wanted
+    group by session_id, user_id, session_started_at
+
+)
+
+select
+    session_id,
+    user_id,
+    {{ local_date('session_started_at') }} as session_date,
+    session_started_at,
+    session_ended_at,
+    session_ended_at - session_started_at as duration,
+    events,
+    step_0_events as page_views,
+    late_events,
+    landing_page_url,
+    landing_page,
+    exit_page,
+    referrer,
+    device,
+    step_0_events = 1 and length(path) = 1 as is_bounce,
+    (
+        session_ended_at - session_started_at >= interval '{{ var("pulse__engaged_seconds") }} seconds'
+        or step_0_events >= 2
+        or step_{{ steps | length - 1 }}_events > 0
+    ) as is_engaged,
+    step_{{ steps | length - 1 }}_events > 0 as is_converted,
+    visit_part > 0 as is_continued,
+    {%- for step in steps %}
+    step_{{ loop.index0 }}_events > 0 as has_step_{{ loop.index0 }},
+    {%- endfor %}
+    -- How many steps were taken in the order of the funnel, whatever lies between them.
+    case
+        {%- for step in steps | reverse %}
+        when path like '%{% for before in range(loop.revindex) %}{{ before }}%{% endfor %}' then {{ loop.revindex }}
+        {%- endfor %}
+        else 0
+    end::smallint as ordered_steps,
+    visit_started_at,
+    last_ingested_at
+from sessions
