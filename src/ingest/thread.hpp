@@ -21,7 +21,13 @@ StartThread(F &&body)
     sigset_t before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    std::thread thread(std::forward<F>(body)); // inherits the mask
+    std::thread thread;
+    try {
+        thread = std::thread(std::forward<F>(body)); // inherits the mask
+    } catch (...) {
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        throw;
+    }
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return thread;
 }

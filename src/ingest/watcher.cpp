@@ -5,9 +5,9 @@
 #include <list>
 #include <map>
 #include <mutex>
-#include <regex>
 
 #include "ingest/thread.hpp"
+#include "ingest/topic_pattern.hpp"
 #include "kafka/consumer.hpp"
 
 namespace pulse::ingest {
@@ -15,13 +15,6 @@ namespace pulse::ingest {
 namespace {
 
 constexpr int kTimeoutMs = 5000;
-
-// Backtracking would take for ever on a pattern like ^(a*)*b.
-#ifdef __GLIBCXX__
-constexpr std::regex::flag_type kSyntax = std::regex::extended | std::regex_constants::__polynomial;
-#else
-constexpr std::regex::flag_type kSyntax = std::regex::extended;
-#endif
 
 // One handle for all pipelines that talk to the same brokers in the same way.
 std::string
@@ -190,10 +183,9 @@ class Watcher::Impl {
             return false;
         }
         for (const std::string &pattern : patterns) {
-            std::regex expression(pattern, kSyntax); // throws on a bad pattern
+            TopicPattern expression(pattern); // throws on a bad one
             for (const kafka::TopicMetadata &topic : metadata.value())
-                if (topic.error_name.empty() && !topic.topic.starts_with("__") &&
-                    std::regex_search(topic.topic, expression))
+                if (topic.error_name.empty() && expression.Matches(topic.topic))
                     (*partition_counts)[topic.topic] = topic.partition_count;
         }
         return true;

@@ -58,6 +58,12 @@ struct TopicMetadata {
     std::string error_name; // empty = fine; "UNKNOWN_TOPIC_OR_PART", ...
 };
 
+struct Cluster {
+    std::string id;                   // empty = the broker did not say
+    int32_t controller = -1;          // broker id; -1 = not known
+    std::vector<std::string> brokers; // "id host:port", as the cluster advertises them
+};
+
 constexpr int64_t kOffsetUnknown = -1001;
 
 class Consumer {
@@ -93,6 +99,7 @@ class Consumer {
     Watermarks CachedWatermarks(const std::string &topic, int32_t partition) const;
 
     // The rest asks the broker and blocks up to timeout_ms: only from a thread that may wait.
+    Result<Cluster> DescribeCluster(int timeout_ms);
     // topics empty = all topics of the cluster.
     Result<std::vector<TopicMetadata>> FetchMetadata(const std::vector<std::string> &topics,
                                                      int timeout_ms);

@@ -52,6 +52,31 @@ MakeList(const std::vector<PartitionOffset> &partitions)
     return list;
 }
 
+Result<Cluster>
+Consumer::DescribeCluster(int timeout_ms)
+{
+    Deadline deadline(timeout_ms);
+    const struct rd_kafka_metadata *raw = nullptr;
+    rd_kafka_resp_err_t code =
+        rd_kafka_metadata(impl_->client_.get(), 0, nullptr, &raw, deadline.LeftMs());
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return ErrorOf("could not fetch Kafka metadata", code);
+    MetadataHandle metadata(raw);
+    Cluster cluster;
+    for (int index = 0; index < metadata->broker_cnt; ++index) {
+        const rd_kafka_metadata_broker &broker = metadata->brokers[index];
+        cluster.brokers.push_back(std::to_string(broker.id) + " " + broker.host + ":" +
+                                  std::to_string(broker.port));
+    }
+    // Both came with the answer above: this does not wait any more.
+    char *id = rd_kafka_clusterid(impl_->client_.get(), 0);
+    if (id != nullptr)
+        cluster.id = id;
+    rd_kafka_mem_free(impl_->client_.get(), id);
+    cluster.controller = rd_kafka_controllerid(impl_->client_.get(), 0);
+    return cluster;
+}
+
 Result<std::vector<TopicMetadata>>
 Consumer::FetchMetadata(const std::vector<std::string> &topics, int timeout_ms)
 {

@@ -1,13 +1,12 @@
 // pulse.decode(): the decoder from SQL, with a pipeline's own columns and limits. Regime: PG and
 // doors.
-#include <charconv>
 #include <chrono>
 #include <memory>
 
 #include "decode/decoder.hpp"
 #include "pg/guc.hpp"
+#include "sqlapi/event_json.hpp"
 #include "store/target.hpp"
-#include "store/time.hpp"
 #include "worker/config.hpp"
 #include "pg/prelude.hpp"
 
@@ -24,93 +23,6 @@ struct DecodeOutcome {
     const char *path; // null = none
     const char *message;
 };
-
-void
-AppendText(std::string *json, std::string_view text)
-{
-    static const char hex[] = "0123456789abcdef";
-    *json += '"';
-    for (char character : text) {
-        unsigned char byte = static_cast<unsigned char>(character);
-        if (byte == '"' || byte == '\\') {
-            *json += '\\';
-            *json += character;
-        } else if (byte < 0x20) {
-            *json += "\\u00";
-            *json += hex[byte >> 4];
-            *json += hex[byte & 15];
-        } else {
-            *json += character;
-        }
-    }
-    *json += '"';
-}
-
-// As PostgreSQL prints it in JSON, whatever DateStyle says. A date's cell counts days.
-void
-AppendTime(std::string *json, int64_t unix_us, bool is_date)
-{
-    char text[129]; // MAXDATELEN + 1
-    pg::CallPg([&] {
-        if (is_date)
-            JsonEncodeDateTime(text,
-                               DateADTGetDatum(static_cast<DateADT>(unix_us - store::kEpochDays)),
-                               DATEOID, nullptr);
-        else
-            JsonEncodeDateTime(text, TimestampTzGetDatum(store::FromUnixUs(unix_us)),
-                               TIMESTAMPTZOID, nullptr);
-    });
-    AppendText(json, text);
-}
-
-std::string
-ToJson(const decode::Mapping &mapping, const Cell *cells)
-{
-    std::string json = "{";
-    for (size_t i = 0; i < mapping.columns.size(); i++) {
-        const Cell &cell = cells[i];
-        if (cell.kind == CellKind::kMissing)
-            continue;
-        if (json.size() > 1)
-            json += ", ";
-        AppendText(&json, mapping.columns[i].name);
-        json += ": ";
-        decode::ColumnType type = mapping.columns[i].type;
-        switch (cell.kind) {
-        case CellKind::kMissing:
-        case CellKind::kNull:
-            json += "null";
-            break;
-        case CellKind::kText:
-            if (type == decode::ColumnType::kNumeric)
-                json += cell.view();
-            else
-                AppendText(&json, cell.view());
-            break;
-        case CellKind::kInteger:
-            json += std::to_string(cell.integer);
-            break;
-        case CellKind::kReal: {
-            char number[32];
-            json.append(number, std::to_chars(number, number + sizeof(number), cell.real).ptr);
-            break;
-        }
-        case CellKind::kBool:
-            json += cell.integer != 0 ? "true" : "false";
-            break;
-        case CellKind::kTimestamp:
-            AppendTime(&json, cell.integer, false);
-            break;
-        case CellKind::kDate:
-            AppendTime(&json, cell.integer, true);
-            break;
-        case CellKind::kJson:
-            json += cell.view();
-            break;
-        }
-    }
-    return json + "}";
-}
 
 const char *
 CopyOut(std::string_view text)
@@ -130,7 +42,7 @@ Decode(const store::Target &target, std::string_view value)
                          std::chrono::system_clock::now().time_since_epoch())
                          .count();
     if (decoder.Decode(value, now_us, arena, cells, &reject))
-        return {true, CopyOut(ToJson(*mapping, cells)), nullptr, nullptr, nullptr, nullptr};
+        return {true, CopyOut(EventJson(*mapping, cells)), nullptr, nullptr, nullptr, nullptr};
     const decode::RejectInfo &info = decode::InfoOf(reject.code);
     return {false,
             nullptr,

@@ -12,17 +12,21 @@ namespace pulse::worker {
 namespace {
 
 int exit_code = 0;
+bool has_cleaned_up = false;
 
 void
 SaveExitCode(int code, Datum)
 {
     exit_code = code;
+    has_cleaned_up = true;
 }
 
+// Somebody's plain exit() comes here before PostgreSQL has cleaned up: let that happen then.
 void
 ExitNow()
 {
-    _exit(exit_code);
+    if (has_cleaned_up)
+        _exit(exit_code);
 }
 
 pg::Statement stop_pipeline = {
