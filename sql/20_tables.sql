@@ -76,6 +76,19 @@ CREATE TABLE pulse.gaps (
 COMMENT ON TABLE pulse.gaps IS 'ranges of records that were jumped over, and who accepted that; a row stays when they are read later';
 COMMENT ON COLUMN pulse.gaps.to_offset IS 'first offset after the gap; NULL when it is not known';
 
+CREATE TABLE pulse._set_aside (
+    pipeline    text NOT NULL,
+    topic       text NOT NULL,
+    topic_epoch int NOT NULL,
+    partition   int NOT NULL,
+    at_offset   bigint NOT NULL,
+    error_code  text NOT NULL CHECK (error_code IN ('skipped', 'quarantined')),
+    message     text NOT NULL,
+    noted_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (pipeline, topic, topic_epoch, partition, at_offset)
+);
+COMMENT ON TABLE pulse._set_aside IS 'records that become dead letters with this code without being decoded, whenever they are read; workers look here when they take their partitions';
+
 CREATE TABLE pulse.batch_log (
     finished_at timestamptz NOT NULL,
     started_at  timestamptz NOT NULL,
@@ -105,4 +118,5 @@ SELECT pg_catalog.pg_extension_config_dump('pulse.pipelines', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse.offsets', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse.offset_log', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse.gaps', '');
+SELECT pg_catalog.pg_extension_config_dump('pulse._set_aside', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse._installation', '');

@@ -311,6 +311,7 @@ BEGIN
     SELECT o.pipeline, o.topic, o.partition, o.next_offset, o.next_offset, 'pipeline dropped'
       FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
     DELETE FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
+    DELETE FROM pulse._set_aside s WHERE s.pipeline = drop_pipeline.name;
     PERFORM pulse._wake();
 END
 $$;

@@ -65,8 +65,9 @@ constexpr RejectInfo kRejects[] = {
     {RejectCode::kSkipped, "operator", "skipped", "An operator skipped the record.",
      "Nothing, or replay it later."},
     {RejectCode::kQuarantined, "operator", "quarantined",
-     "The record was in flight in two crashes in a row and was set aside.",
-     "Report it as a bug of pulse, with the record; replay it after the upgrade."},
+     "The record was in flight in three crashes in a row; it is kept without being decoded.",
+     "Look for triggers or types of yours that crash; else report it as a bug of pulse, with the "
+     "record."},
 };
 
 constexpr RejectInfo kNoReject = {RejectCode::kNone, "", "", "", ""};

@@ -2,11 +2,28 @@
 
 #include <cstring>
 
+#include "base/fault.hpp"
+
 namespace pulse::ingest {
 
 void
 Batch::Append(const kafka::Message &message, uint32_t range_index, decode::Decoder &decoder,
               int64_t now_us)
+{
+    Copy(message, range_index);
+    Decode(&records.back(), decoder, now_us);
+}
+
+void
+Batch::AppendSetAside(const kafka::Message &message, uint32_t range_index, decode::RejectCode code,
+                      std::string_view reason)
+{
+    Copy(message, range_index);
+    records.back().reject = {code, arena_.Copy(reason), {}};
+}
+
+void
+Batch::Copy(const kafka::Message &message, uint32_t range_index)
 {
     Record record{};
     record.range_index = range_index;
@@ -17,7 +34,6 @@ Batch::Append(const kafka::Message &message, uint32_t range_index, decode::Decod
     if (!message.headers.empty())
         record.headers = EncodeHeaders(message.headers, arena_);
     record.cells = arena_.AllocateArray<Cell>(mapping->columns.size());
-    Decode(&record, decoder, now_us);
     records.push_back(record);
     payload_bytes_ += message.key.size() + message.value.size();
 
@@ -27,11 +43,17 @@ Batch::Append(const kafka::Message &message, uint32_t range_index, decode::Decod
 }
 
 void
-Batch::DecodeAgain(decode::Decoder &decoder, int64_t now_us)
+Batch::DecodeAgain(decode::Decoder &decoder, int64_t now_us, FlightMark *mark)
 {
     for (Record &record : records) {
         record.cells = arena_.AllocateArray<Cell>(mapping->columns.size());
+        if (record.reject.code == decode::RejectCode::kSkipped ||
+            record.reject.code == decode::RejectCode::kQuarantined)
+            continue;
+        const Range &range = ranges[record.range_index];
+        mark->Set(range.topic, range.partition, record.kafka_offset);
         Decode(&record, decoder, now_us);
+        mark->Clear();
     }
 }
 
@@ -39,6 +61,7 @@ void
 Batch::Decode(Record *record, decode::Decoder &decoder, int64_t now_us)
 {
     record->reject = {};
+    PULSE_CRASH("decode", record->value);
     if (!decoder.Decode(record->value, now_us, arena_, record->cells, &record->reject) &&
         record->reject.code == decode::RejectCode::kNone)
         record->reject.code = decode::RejectCode::kSyntax; // a reject always has a code

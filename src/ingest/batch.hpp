@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/arena.hpp"
+#include "base/flight_mark.hpp"
 #include "base/types.hpp"
 #include "decode/decoder.hpp"
 #include "kafka/consumer.hpp"
@@ -42,8 +43,11 @@ class Batch {
     // Copies the record out of librdkafka's buffer and decodes it.
     void Append(const kafka::Message &message, uint32_t range_index, decode::Decoder &decoder,
                 int64_t now_us);
-    // Decodes every record again: the target changed after the batch was read.
-    void DecodeAgain(decode::Decoder &decoder, int64_t now_us);
+    // Copies it without looking at it: a reject with this code.
+    void AppendSetAside(const kafka::Message &message, uint32_t range_index,
+                        decode::RejectCode code, std::string_view reason);
+    // Decodes every record again: the target changed after the batch was read. The mark follows.
+    void DecodeAgain(decode::Decoder &decoder, int64_t now_us, FlightMark *mark);
 
     size_t bytes() const { return arena_.reserved_bytes() + records.capacity() * sizeof(Record); }
     size_t payload_bytes() const { return payload_bytes_; }
@@ -54,6 +58,7 @@ class Batch {
     uint64_t assignment = 0;                        // stale when it isn't the reader's
 
   private:
+    void Copy(const kafka::Message &message, uint32_t range_index);
     void Decode(Record *record, decode::Decoder &decoder, int64_t now_us);
 
     Arena arena_;

@@ -67,11 +67,12 @@ class Reader::Impl {
 
     int fd() const { return ready_event_.fd(); }
 
-    void Assign(std::vector<PartitionOffset> partitions)
+    void Assign(std::vector<PartitionOffset> partitions, std::vector<SetAside> set_aside)
     {
         std::lock_guard<std::mutex> guard(mutex_);
         assignment_++;
         wanted_ = std::move(partitions);
+        wanted_aside_ = std::move(set_aside);
         has_assignment_ = true;
         ready_.clear();
         ready_bytes_ = 0;
@@ -133,6 +134,7 @@ class Reader::Impl {
         bool is_blocked = false; // after an error, until the next assign: its records are dropped
         bool is_lost = false;
         int failure_count = 0;
+        std::unordered_map<int64_t, SetAside> set_aside{}; // by offset
     };
 
     // ---- thread's side ----
@@ -161,6 +163,7 @@ class Reader::Impl {
     void ServeCommands()
     {
         std::vector<PartitionOffset> mirror;
+        std::vector<SetAside> aside;
         bool must_assign = false;
         {
             std::lock_guard<std::mutex> guard(mutex_);
@@ -179,6 +182,8 @@ class Reader::Impl {
                 decoder_ = std::make_unique<decode::Decoder>(thread_mapping_);
             }
             mirror = std::exchange(mirror_, {});
+            if (must_assign)
+                aside = std::exchange(wanted_aside_, {});
         }
         if (must_assign) {
             current_.reset();
@@ -186,6 +191,9 @@ class Reader::Impl {
             last_partition_ = nullptr;
             for (size_t i = 0; i < partitions_.size(); i++)
                 index_[partitions_[i].topic].emplace(partitions_[i].partition, i);
+            for (SetAside &record : aside)
+                if (PartitionState *state = Find(record.topic, record.partition))
+                    state->set_aside.emplace(record.kafka_offset, std::move(record));
             AssignAll();
         } else if (reassign_at_us_ != 0 && MonotonicUs() >= reassign_at_us_) {
             AssignAll();
@@ -245,14 +253,19 @@ class Reader::Impl {
         if (last_partition_ != nullptr && last_partition_->partition == message_.partition &&
             last_partition_->topic == message_.topic)
             return last_partition_;
-        auto topic = index_.find(std::string(message_.topic));
+        PartitionState *state = Find(std::string(message_.topic), message_.partition);
+        if (state != nullptr)
+            last_partition_ = state;
+        return state;
+    }
+
+    PartitionState *Find(const std::string &name, int32_t partition)
+    {
+        auto topic = index_.find(name);
         if (topic == index_.end())
             return nullptr;
-        auto entry = topic->second.find(message_.partition);
-        if (entry == topic->second.end())
-            return nullptr;
-        last_partition_ = &partitions_[entry->second];
-        return last_partition_;
+        auto entry = topic->second.find(partition);
+        return entry == topic->second.end() ? nullptr : &partitions_[entry->second];
     }
 
     Range &RangeOf(PartitionState *state)
@@ -283,9 +296,26 @@ class Reader::Impl {
         if (IsCurrentEmpty() || (++clock_age_ & 63) == 0)
             now_us_ = WallClockUs();
         (void)RangeOf(state);
-        current_->Append(message_, static_cast<uint32_t>(state->range_index), *decoder_, now_us_);
+        Append(state);
         state->position = message_.offset + 1;
         state->failure_count = 0;
+    }
+
+    void Append(PartitionState *state)
+    {
+        uint32_t range_index = static_cast<uint32_t>(state->range_index);
+        auto aside = state->set_aside.empty() ? state->set_aside.end()
+                                              : state->set_aside.find(message_.offset);
+        if (aside != state->set_aside.end()) {
+            current_->AppendSetAside(message_, range_index, aside->second.code,
+                                     aside->second.reason);
+            return;
+        }
+        if (options_.decoding != nullptr)
+            options_.decoding->Set(state->topic, state->partition, message_.offset);
+        current_->Append(message_, range_index, *decoder_, now_us_);
+        if (options_.decoding != nullptr)
+            options_.decoding->Clear();
     }
 
     // Control records and compaction leave offsets without a record: the end of the partition is
@@ -426,6 +456,7 @@ class Reader::Impl {
     mutable std::mutex mutex_; // guards this block
     std::shared_ptr<const decode::Mapping> mapping_;
     std::vector<PartitionOffset> wanted_;
+    std::vector<SetAside> wanted_aside_;
     bool has_assignment_ = false;
     uint64_t assignment_ = 0;
     std::vector<PartitionOffset> mirror_;
@@ -478,9 +509,9 @@ Reader::fd() const
 }
 
 void
-Reader::Assign(std::vector<PartitionOffset> partitions)
+Reader::Assign(std::vector<PartitionOffset> partitions, std::vector<SetAside> set_aside)
 {
-    impl_->Assign(std::move(partitions));
+    impl_->Assign(std::move(partitions), std::move(set_aside));
 }
 
 void

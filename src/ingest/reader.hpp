@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/flight_mark.hpp"
 #include "base/result.hpp"
 #include "base/types.hpp"
 #include "decode/mapping.hpp"
@@ -24,6 +25,16 @@ struct ReaderOptions {
     size_t batch_max_bytes = 16 * 1024 * 1024;
     int64_t batch_max_wait_us = 0;
     size_t queue_bytes = 64 * 1024 * 1024;
+    FlightMark *decoding = nullptr; // where the record being decoded is noted
+};
+
+// A record that becomes a reject without being decoded.
+struct SetAside {
+    std::string topic;
+    int32_t partition;
+    int64_t kafka_offset;
+    decode::RejectCode code;
+    std::string reason;
 };
 
 struct Notice {
@@ -53,7 +64,7 @@ class Reader {
     int fd() const;
 
     // Reads these partitions from these offsets from now on; batches read before are discarded.
-    void Assign(std::vector<PartitionOffset> partitions);
+    void Assign(std::vector<PartitionOffset> partitions, std::vector<SetAside> set_aside = {});
     // Records read from now on are decoded so. Batches already read keep their own mapping.
     void SetMapping(std::shared_ptr<const decode::Mapping> mapping);
 

@@ -33,6 +33,7 @@ extern "C" {
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
+#include "common/file_perm.h"
 #include "rewrite/rewriteHandler.h"
 #include "catalog/pg_index.h"
 #include "executor/executor.h"

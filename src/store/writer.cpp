@@ -87,6 +87,21 @@ PlanFor(const Target &target, Oid relation, bool expects_duplicates)
     return plan;
 }
 
+void
+SetCurrent(InsertJob *job, uint32_t record)
+{
+    job->current_record = record;
+    if (job->mark == nullptr)
+        return;
+    if (record == kNoRecord) {
+        job->mark->Clear();
+        return;
+    }
+    const ingest::Record &current = job->batch->records[record];
+    const OwnedPartition &partition = *job->partitions[current.range_index];
+    job->mark->Set(partition.topic, partition.partition, current.kafka_offset);
+}
+
 // ---- what RETURNING tells: this record was inserted ----
 
 char *
@@ -372,7 +387,7 @@ FillStore(InsertJob *job, Tuplestorestate *store, TupleDesc descriptor)
     for (uint32_t i = job->slice.begin; i < job->slice.end; i++) {
         if (job->outcomes[i] != Outcome::kPending)
             continue;
-        job->current_record = i;
+        SetCurrent(job, i);
         const ingest::Record &record = job->batch->records[i];
         Size needed = ScratchBytes(*job, record);
         if (needed > scratch.size) {
@@ -395,7 +410,7 @@ FillStore(InsertJob *job, Tuplestorestate *store, TupleDesc descriptor)
     memset(nulls, true, sizeof(bool) * target.column_count);
     values[target.column_count] = Int32GetDatum(-1);
     tuplestore_putvalues(store, descriptor, values, nulls);
-    job->current_record = kNoRecord;
+    SetCurrent(job, kNoRecord);
     MemoryContextDelete(row_context);
 }
 
@@ -455,7 +470,7 @@ InsertRows(InsertJob *job)
     SetUserIdAndSecContext(job->role,
                            security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
     current_job = job;
-    job->current_record = kNoRecord;
+    SetCurrent(job, kNoRecord);
     pg::InSpi([&] {
         Oid relation = OidIsValid(job->leaf) ? job->leaf : job->target->relation;
         SPIExecuteOptions options = {};
@@ -530,7 +545,8 @@ PULSE_SQL_FUNCTION(pulse_at_record)
                         static_cast<uint32_t>(record) >= job->slice.end))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("record %d is not of the batch", record)));
-    job->current_record = record < 0 ? pulse::store::kNoRecord : static_cast<uint32_t>(record);
+    pulse::store::SetCurrent(job,
+                             record < 0 ? pulse::store::kNoRecord : static_cast<uint32_t>(record));
 #ifdef PULSE_TESTING
     if (record >= 0 &&
         job->current_record - job->slice.begin >= (job->slice.end - job->slice.begin) / 2)

@@ -35,6 +35,7 @@ struct InsertJob {
     unsigned int role;
     int64_t ingested_at;     // TimestampTz
     Outcome *outcomes;       // per record of the batch; only kPending ones are written
+    FlightMark *mark;        // where the current record is noted; null = nowhere
     uint32_t current_record; // the record being evaluated when an error came; kNoRecord otherwise
     StoredEvent *stored_events; // targets with row triggers only
     int32_t stored_event_count;

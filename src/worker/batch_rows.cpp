@@ -6,6 +6,7 @@
 #include "ingest/bisect.hpp"
 #include "pg/xact.hpp"
 #include "worker/batch_leaves.hpp"
+#include "worker/flight_recorder.hpp"
 #include "pg/spi.hpp"
 
 namespace pulse::worker {
@@ -39,6 +40,8 @@ JobFor(BatchState *state, ingest::Slice slice, bool expects_duplicates)
     job.ingested_at = state->ingested_at;
     job.outcomes = state->outcomes.data();
     job.current_record = store::kNoRecord;
+    // A single one stays marked for the whole transaction.
+    job.mark = state->end - state->begin == 1 ? nullptr : &my_flight->writing;
     return job;
 }
 

@@ -12,6 +12,7 @@
 #include "worker/batch_letters.hpp"
 #include "worker/batch_rows.hpp"
 #include "worker/batch_state.hpp"
+#include "worker/flight_recorder.hpp"
 #include "worker/status.hpp"
 #include "pg/spi.hpp"
 
@@ -36,7 +37,9 @@ class BatchTransaction {
     BatchResult Run()
     {
         try {
+            NoteWriting(state_.end - state_.begin);
             FindPartitions();
+            MarkSingleRecord();
             MakeTargetPartitions(&state_);
             pg::InTransaction([this] {
                 Begin();
@@ -94,6 +97,15 @@ class BatchTransaction {
         for (uint32_t i = state_.begin; i < state_.end; i++)
             if (batch_.records[i].reject.code != decode::RejectCode::kNone)
                 state_.outcomes[i] = Outcome::kRejected;
+    }
+
+    void MarkSingleRecord()
+    {
+        if (state_.end - state_.begin != 1)
+            return;
+        const store::OwnedPartition &partition = *state_.range(state_.begin).partition;
+        my_flight->writing.Set(partition.topic, partition.partition,
+                               batch_.records[state_.begin].kafka_offset);
     }
 
     void Begin()
@@ -248,6 +260,7 @@ class BatchTransaction {
 
     void End()
     {
+        NoteWritten();
         pg::CallPg([] {
             disable_timeout(STATEMENT_TIMEOUT, false);
             UnregisterWriter();
@@ -260,6 +273,7 @@ class BatchTransaction {
         pipeline_->breaker = breaker_;
         pipeline_->plain_inserts.BatchDone();
         *log_ = pending_log_;
+        NoteCommitted(state_.reached - state_.begin);
         for (RangeProgress &range : state_.ranges) {
             if (range.new_offset < 0)
                 continue;

@@ -16,9 +16,11 @@
 #include "store/writer.hpp"
 #include "worker/batch_transaction.hpp"
 #include "worker/config.hpp"
+#include "worker/flight_recorder.hpp"
 #include "worker/group_mirror.hpp"
 #include "worker/process.hpp"
 #include "worker/publish.hpp"
+#include "worker/quarantine.hpp"
 #include "worker/status.hpp"
 #include "pg/spi.hpp"
 
@@ -146,8 +148,9 @@ class Worker {
         auto config = ConnectionConfig(CurrentConnection(), "pulse-" + std::to_string(MyProcPid));
         if (!config.ok())
             Raise(ERRCODE_INVALID_PARAMETER_VALUE, config.message());
-        auto reader = ingest::Reader::Start(CurrentReaderOptions(std::move(config.value())),
-                                            pipeline_.mapping);
+        ingest::ReaderOptions options = CurrentReaderOptions(std::move(config.value()));
+        options.decoding = &my_flight->decoding;
+        auto reader = ingest::Reader::Start(options, pipeline_.mapping);
         if (!reader.ok())
             Raise(ERRCODE_CONNECTION_FAILURE, reader.message());
         reader_ = std::move(reader.value());
@@ -182,7 +185,7 @@ class Worker {
         std::vector<PartitionOffset> list;
         for (const store::OwnedPartition &partition : pipeline_.partitions)
             list.push_back({partition.topic, partition.partition, partition.next_offset});
-        reader_->Assign(std::move(list));
+        reader_->Assign(std::move(list), SetAsideRecords(pipeline_));
         pg::CallPg([this] { PublishPartitions(pipeline_.partitions); });
         assignment_version_ = version;
     }
@@ -223,10 +226,10 @@ class Worker {
         if (batch_->mapping != pipeline_.mapping) {
             decode::Decoder decoder(pipeline_.mapping);
             batch_->mapping = pipeline_.mapping;
-            batch_->DecodeAgain(decoder, WallClockUs());
+            batch_->DecodeAgain(decoder, WallClockUs(), &my_flight->writing);
         }
         uint32_t total = static_cast<uint32_t>(batch_->records.size());
-        uint32_t end = std::min(total, done_ + std::min(write_limit_, total));
+        uint32_t end = std::min(total, done_ + std::min({write_limit_, AllowedInFlight(), total}));
         my_slot->queue_records = static_cast<int64_t>(reader_->QueuedRecords() + total - done_);
         pg::CallPg([&] {
             char activity[128];
@@ -383,6 +386,8 @@ pulse_worker_main(Datum argument)
             return;
         pg::CallPg(
             [] { CacheRegisterRelcacheCallback(worker::TargetChanged, static_cast<Datum>(0)); });
+        pg::CallPg(
+            [] { worker::StartFlight(worker::my_slot->pipeline, worker::my_slot->worker_index); });
         // Owned by nobody on purpose: the process ends without unwinding, and the reader thread
         // must not lose what it works on (architecture.md section 5).
         auto *running = new worker::Worker;

@@ -9,6 +9,7 @@ from harness import place
 from harness.kafka import Broker
 from harness.pipeline import Pulse
 from harness.postgres import Cluster, Installation
+from harness.proxy import Proxy
 from harness.session import end_to_end_run
 
 CRASH = re.compile(r"was terminated by signal (\d+)|PANIC:|TRAP:")
@@ -72,6 +73,23 @@ def own_broker():
     """A broker for one test, for what would disturb others: kills, recreated ids."""
     broker = Broker(place.private() / f"e2e-broker-{uuid.uuid4().hex[:8]}").create().start()
     yield broker
+    broker.destroy()
+
+
+@pytest.fixture
+def proxy():
+    """A TCP proxy, an ordinary link until a test says otherwise."""
+    proxy = Proxy()
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def proxied_broker(proxy):
+    """A broker for one test; pulse should reach it at proxy.address."""
+    broker = Broker(place.private() / f"e2e-broker-{uuid.uuid4().hex[:8]}").create(behind=proxy).start()
+    yield broker
+    broker.thaw()
     broker.destroy()
 
 
@@ -156,8 +174,10 @@ def wants_extension(request):
 
 def no_crash(request, pulse):
     """Nothing but a kill -9 of the test's own may have ended a server process."""
+    expected = ["9"] if pulse.crashes_expected else []
+    expected += ["6", None] if pulse.aborts_expected else []  # None: a PANIC
     for found in CRASH.finditer(pulse.cluster.log_text()):
-        if found.group(1) == "9" and pulse.crashes_expected:
+        if found.group(1) in expected:
             continue
         request.node.failed = True
         pytest.fail(f"the server crashed: {found.group(0)}\n{place.tail(pulse.cluster.log, 60)}")

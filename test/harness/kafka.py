@@ -61,6 +61,14 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 """
 
+# Of a line that is there twice the last counts.
+PROXIED = """\
+listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{hidden},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxy}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+"""
+
 LOGGING = """\
 log4j.rootLogger=WARN, stdout
 log4j.appender.stdout=org.apache.log4j.ConsoleAppender
@@ -133,8 +141,9 @@ class Broker:
 
     # --- life
 
-    def create(self):
-        """Lays out a new, empty broker."""
+    def create(self, behind=None):
+        """Lays out a new, empty broker. With behind (a Proxy without target) it has a second
+        listener, which tells its clients the proxy's address."""
         self.distribution.fetch()
         if self.directory.exists():
             self.destroy()
@@ -145,6 +154,10 @@ class Broker:
         port, controller_port = place.free_port(), place.free_port()
         self._ports.write_text(f"{port}\n")
         settings = SETTINGS.format(port=port, controller_port=controller_port, data=self.data)
+        if behind is not None:
+            behind.target_port = place.free_port()
+            settings += PROXIED.format(port=port, controller_port=controller_port,
+                                       hidden=behind.target_port, proxy=behind.port)
         for name, value in self.settings.items():
             settings += f"{name.replace('_', '.')}={value}\n"
         (self.directory / "server.properties").write_text(settings)

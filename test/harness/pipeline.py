@@ -38,7 +38,8 @@ class Pulse:
         self.cluster = cluster
         self.broker = broker
         self.topic = topic
-        self.crashes_expected = False
+        self.crashes_expected = False  # by kill -9
+        self.aborts_expected = False  # by abort() or PANIC
         self._fault_token = None
         self._log_mark = 0
 

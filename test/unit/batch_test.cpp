@@ -164,6 +164,8 @@ TEST(BatchTest, DecodesAgainForAnotherTarget)
     Source source;
     batch.Append(source.Make(0, "k", R"({"count":70000,"name":"a"})"), 0, old_decoder, kTestNowUs);
     batch.Append(source.Make(1, "k", R"({"count":7,"name":8})"), 0, old_decoder, kTestNowUs);
+    batch.AppendSetAside(source.Make(2, "k", R"({"count":7,"name":8})"), 0,
+                         decode::RejectCode::kQuarantined, "it crashes");
     EXPECT_EQ(batch.records[0].reject.code, decode::RejectCode::kNumber);
     EXPECT_EQ(batch.records[1].reject.code, decode::RejectCode::kNone);
 
@@ -174,15 +176,21 @@ TEST(BatchTest, DecodesAgainForAnotherTarget)
                            .Build();
     decode::Decoder new_decoder(new_mapping);
     batch.mapping = new_mapping;
-    batch.DecodeAgain(new_decoder, kTestNowUs);
+    FlightMark mark{};
+    batch.DecodeAgain(new_decoder, kTestNowUs, &mark);
+    EXPECT_FALSE(mark.IsSet());
     ASSERT_EQ(batch.records[0].reject.code, decode::RejectCode::kNone)
         << batch.records[0].reject.message;
     EXPECT_EQ(batch.records[0].cells[0].view(), "a");
     EXPECT_EQ(batch.records[0].cells[1].kind, CellKind::kMissing);
     EXPECT_EQ(batch.records[0].cells[2].integer, 70000);
     EXPECT_EQ(batch.records[1].cells[0].view(), "8");
-    EXPECT_EQ(batch.ranges[0].next_offset, 2);
-    EXPECT_EQ(batch.ranges[0].record_count, 2u);
+    // What was set aside is never looked at.
+    EXPECT_EQ(batch.records[2].reject.code, decode::RejectCode::kQuarantined);
+    EXPECT_EQ(batch.records[2].reject.message, "it crashes");
+    EXPECT_EQ(batch.records[2].value, R"({"count":7,"name":8})");
+    EXPECT_EQ(batch.ranges[0].next_offset, 3);
+    EXPECT_EQ(batch.ranges[0].record_count, 3u);
 }
 
 } // namespace pulse::ingest

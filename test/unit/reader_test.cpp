@@ -172,6 +172,36 @@ TEST(ReaderTest, HandsRecordsOverInOrder)
     EXPECT_EQ(reader->Take(), nullptr);
 }
 
+TEST(ReaderTest, DoesNotDecodeWhatIsSetAside)
+{
+    MockBroker broker;
+    broker.CreateTopic("events", 2);
+    broker.ProduceNumbers("events", 0, 0, 10);
+    FlightMark mark{};
+    ReaderOptions options = OptionsFor(broker.brokers());
+    options.decoding = &mark;
+    auto reader = StartReader(options, {});
+    // The last one is of a partition that is not ours.
+    reader->Assign({{"events", 0, 0}},
+                   {{"events", 0, 5, decode::RejectCode::kSkipped, "because"},
+                    {"events", 1, 6, decode::RejectCode::kQuarantined, "it crashes"}});
+    Ledger ledger(Start{{0, 0}});
+    while (ledger.next(0) < 10) {
+        auto batch = NextBatch(*reader);
+        ASSERT_NE(batch, nullptr);
+        ledger.Add(*batch);
+        ASSERT_FALSE(HasFailure());
+        for (const Record &record : batch->records) {
+            bool is_aside = record.kafka_offset == 5;
+            EXPECT_EQ(record.reject.code,
+                      is_aside ? decode::RejectCode::kSkipped : decode::RejectCode::kNotObject);
+            EXPECT_EQ(record.reject.message == "because", is_aside);
+        }
+    }
+    EXPECT_FALSE(mark.IsSet());
+    EXPECT_EQ(mark.topic_name(), "events");
+}
+
 TEST(ReaderTest, HandsOverWhatIsThereToAHungryBackend)
 {
     MockBroker broker;
