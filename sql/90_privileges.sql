@@ -1,6 +1,6 @@
 -- Nothing that writes, reads payloads or stops anything is for PUBLIC.
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pulse FROM PUBLIC;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA pulse FROM PUBLIC;
 GRANT USAGE ON SCHEMA pulse TO PUBLIC;
 -- Called by the INSERT of a worker, as the pipeline's owner; useless anywhere else.
 GRANT EXECUTE ON FUNCTION pulse._batch(), pulse._at_record(int) TO PUBLIC;

@@ -41,7 +41,7 @@ SetYear(std::string_view good, std::string_view year, std::string *bad)
 } // namespace
 
 // Years that are leap years, so that 29 February stays a date.
-const Spoiler kSpoilerTable[kSpoilers] = {
+constinit const Spoiler kSpoilerTable[kSpoilers] = {
     {"syntax",
      [](std::string_view good, std::string *bad) { bad->append(good.substr(0, good.size() - 1)); }},
     {"encoding",
