@@ -30,7 +30,7 @@ override with_llvm = no
 
 # Targets that bring their own environment and so must work before PostgreSQL is installed.
 ENVIRONMENT = packages demo up produce stats psql logs down dbt \
-	test unit installcheck isolation tap e2e lint verify soak bench
+	test unit installcheck isolation tap e2e dbt-test lint verify soak bench bench-dbt
 WITHOUT_PGXS = $(ENVIRONMENT) help format format-check distclean
 .PHONY: $(WITHOUT_PGXS) symbols FORCE
 .DELETE_ON_ERROR:
@@ -80,16 +80,18 @@ psql: ## Open psql on the database of `make up` (SQL='SELECT …' runs just that
 dbt: ## Build and test the dbt models on the database of `make up` (DBT='build --full-refresh')
 logs: ## Follow the server's and the broker's logs
 down: ## Stop what `make up` or `make demo` started, and throw its data away
-test: ## Everything: lint unit installcheck isolation tap e2e
+test: ## Everything: lint unit installcheck isolation tap e2e dbt-test
 unit: ## GoogleTest: decoder, batches, policy, without a server
 installcheck: ## pg_regress in its own temporary server
 isolation: ## Isolation tester, same way
 tap: ## PostgreSQL's own TAP tests (test/perl)
 e2e: ## pytest against a real server and a real broker (PYTEST='-k name -x')
+dbt-test: ## pytest: the dbt models against events whose truth is known
 lint: ## Layering, symbols, conventions (test/lint)
 verify: ## lint + unit + installcheck: the quick check before a commit
 soak: ## The end-to-end tests with their long counts
 bench: ## Rates and latencies, as ratios to COPY (test/bench)
+bench-dbt: ## Full refresh against an incremental run of the last day (BENCH='--events 2000000')
 $(ENVIRONMENT):
 	@$(HARNESS) $@
 

@@ -29,6 +29,9 @@ def main(command, arguments):
     elif command == "bench":
         from . import suites
         suites.bench(arguments)
+    elif command == "bench-dbt":
+        from . import suites
+        suites.bench(arguments, "dbt_models.py")
     else:
         from . import suites
         return suites.main(command, arguments)

@@ -13,7 +13,7 @@ from .postgres import locked
 PROJECT = place.ROOT / "dbt"
 VENV = place.BUILD / "dbt-venv"
 
-# Runs in that environment: a list of arguments a line in, a line of JSON with the results out. One
+# Runs in that environment: a line of JSON [variables, arguments] in, one with the results out. One
 # process for many commands, because importing and parsing take longer than the models.
 DRIVER = """
 import json, os, sys
@@ -21,7 +21,9 @@ answers = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(2, 1)
 from dbt.cli.main import dbtRunner
 for line in sys.stdin:
-    outcome = dbtRunner().invoke(json.loads(line))
+    variables, words = json.loads(line)
+    os.environ.update(variables)
+    outcome = dbtRunner().invoke(words)
     results = [{"name": result.node.unique_id, "status": str(result.status), "message": result.message,
                 "seconds": result.execution_time} for result in getattr(outcome.result, "results", None) or []]
     answers.write(json.dumps({"success": outcome.success, "results": results,
@@ -49,36 +51,34 @@ def environment(*requirements):
 class Dbt:
     """The project against one database; the models go to a schema of their own."""
 
-    def __init__(self, cluster, name="dbt", dbname=None, schema="analytics"):
+    def __init__(self, cluster, name="dbt", dbname=None, schema="analytics", user=None):
         self.cluster = cluster
         self.dbname = dbname or cluster.dbname
         self.schema = schema
+        self.user = user or cluster.dsn()["user"]
         self.work = place.BUILD / "dbt" / name
         self.work.mkdir(parents=True, exist_ok=True)
         self._driver = None
 
-    def variables(self, **more):
-        user = self.cluster.dsn()["user"]
-        return place.environment(PGHOST=str(self.cluster.socket), PGDATABASE=self.dbname, PGUSER=user,
-                                 PGPASSWORD="", PULSE_DBT_SCHEMA=self.schema,
-                                 DBT_TARGET_PATH=str(self.work / "target"),
-                                 DBT_LOG_PATH=str(self.work / "logs"), **more)
+    def variables(self, schema=None):
+        schema = schema or self.schema  # each has a target of its own, or dbt would parse all again
+        return {"PGHOST": str(self.cluster.socket), "PGDATABASE": self.dbname, "PGPASSWORD": "",
+                "PGUSER": self.user, "PULSE_DBT_SCHEMA": schema,
+                "DBT_TARGET_PATH": str(self.work / schema), "DBT_LOG_PATH": str(self.work / "logs")}
 
     def command(self, *words):
         """A command for a person to see; returns its exit code."""
-        return subprocess.run([VENV / "bin" / "dbt", *words], cwd=PROJECT, env=self.variables(),
-                              stdin=subprocess.DEVNULL).returncode
+        return subprocess.run([VENV / "bin" / "dbt", *words], cwd=PROJECT, stdin=subprocess.DEVNULL,
+                              env=place.environment(**self.variables())).returncode
 
     def invoke(self, *words, ok=True, schema=None):
         """A command in the driver; a dictionary name -> result. Failures are an error unless not ok."""
-        if schema is not None and schema != self.schema:
-            self.close()
-            self.schema = schema
         if self._driver is None:
             self._driver = subprocess.Popen([VENV / "bin" / "python", "-c", DRIVER], cwd=PROJECT,
-                                            env=self.variables(), stdin=subprocess.PIPE,
+                                            env=place.environment(), stdin=subprocess.PIPE,
                                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self._driver.stdin.write(json.dumps(["--log-level", "none", *words]) + "\n")
+        words = ["--log-level", "none", "--log-level-file", "info", *words]
+        self._driver.stdin.write(json.dumps([self.variables(schema), words]) + "\n")
         self._driver.stdin.flush()
         line = self._driver.stdout.readline()
         if not line:
@@ -86,7 +86,7 @@ class Dbt:
             raise Failed(f"dbt died:\n{place.tail(self.work / 'logs' / 'dbt.log')}")
         answer = json.loads(line)
         bad = [f"{result['name']}: {result['status']}: {result['message']}" for result in answer["results"]
-               if result["status"] not in ("success", "pass", "warn")]
+               if result["status"] not in ("success", "pass", "warn", "no-op")]
         if ok and (bad or not answer["success"]):
             raise Failed(f"dbt {' '.join(words)}\n" + "\n".join([answer["error"], *bad]))
         return {result["name"]: result for result in answer["results"]}

@@ -208,15 +208,24 @@ def tap():
 
 
 def e2e(soak=False):
-    if not list((TEST / "e2e").glob("test_*.py")):
+    return pytest("e2e", soak)
+
+
+def dbt_test(soak=False):
+    """The dbt project against events whose truth is known; without a broker but for one test."""
+    return pytest("dbt", soak)
+
+
+def pytest(folder, soak):
+    if not list((TEST / folder).glob("test_*.py")):
         return None
-    report = place.BUILD / "e2e.xml"
+    report = place.BUILD / f"{folder}.xml"
     report.unlink(missing_ok=True)
     env = {**os.environ, "PYTHONPATH": str(TEST), "PYTHONDONTWRITEBYTECODE": "1"}
     code, _ = stream(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-v", "-ra",
          f"--junit-xml={report}", *(["--soak"] if soak else []),
-         *shlex.split(os.environ.get("PYTEST", "")), TEST / "e2e"],
+         *shlex.split(os.environ.get("PYTEST", "")), TEST / folder],
         timeout=(24 * 60 if soak else 60) * MINUTE, env=env)
     if not report.exists():
         return Tally(failed=1)
@@ -233,6 +242,10 @@ def e2e(soak=False):
 
 def soak():
     return e2e(soak=True)
+
+
+def dbt_soak():
+    return dbt_test(soak=True)
 
 
 def broken(tally, code):
@@ -255,10 +268,10 @@ def copy_for_server(source, destination):
 
 
 SUITES = {
-    "test": (lint, unit, installcheck, isolation, tap, e2e),
+    "test": (lint, unit, installcheck, isolation, tap, e2e, dbt_test),
     "verify": (lint, unit, installcheck),
     "lint": (lint,), "unit": (unit,), "installcheck": (installcheck,), "isolation": (isolation,),
-    "tap": (tap,), "e2e": (e2e,), "soak": (soak,),
+    "tap": (tap,), "e2e": (e2e,), "dbt-test": (dbt_test,), "soak": (soak, dbt_soak),
 }
 
 
@@ -289,10 +302,10 @@ def main(command, _arguments):
     return 1 if total.failed or not total.passed else 0
 
 
-def bench(arguments):
-    script = TEST / "bench" / "run.py"
+def bench(arguments, script="run.py"):
+    script = TEST / "bench" / script
     if not script.exists():
-        raise place.Failed("there is no test/bench/run.py yet")
+        raise place.Failed(f"there is no {script} yet")
     words = arguments or shlex.split(os.environ.get("BENCH", ""))
     os.execve(sys.executable, [sys.executable, str(script), *words],
               {**os.environ, "PYTHONPATH": str(TEST)})

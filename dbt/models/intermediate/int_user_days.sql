@@ -26,22 +26,26 @@ touched as (
     where ingested_at > {{ read_since(this, 'last_ingested_at') }}
 
 ),
-{%- endif %}
 
 wanted as (
 
     select events.*
     from events
-    {%- if is_incremental() %}
     inner join touched
         on
             events.user_id = touched.user_id
             -- By time as well, for the sake of the index.
             and events.event_timestamp >= {{ day_begin('touched.event_date') }}
             and events.event_timestamp < {{ day_begin('(touched.event_date + 1)') }}
-    {%- endif %}
 
 )
+{%- else -%}
+wanted as (
+
+    select * from events
+
+)
+{%- endif %}
 
 select
     user_id,

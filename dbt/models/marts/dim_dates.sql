@@ -10,9 +10,8 @@ with bounds as (
 
 days as (
 
-    select day_number::date as date_day
+    select first_date + generate_series(0, last_date - first_date) as date_day
     from bounds
-    cross join generate_series(bounds.first_date::timestamp, bounds.last_date::timestamp, interval '1 day') as day_number
 
 )
 

@@ -18,12 +18,11 @@ with user_days as (
 counts as (
 
     select
-        session_date,
         {%- for step in steps %}
         count(*) filter (where has_step_{{ loop.index0 }}) as users_{{ loop.index0 }},
-        count(*) filter (where ordered_steps > {{ loop.index0 }}) as users_ordered_{{ loop.index0 }}
-        {{- "," if not loop.last }}
+        count(*) filter (where ordered_steps > {{ loop.index0 }}) as users_ordered_{{ loop.index0 }},
         {%- endfor %}
+        session_date
     from user_days
     group by session_date
 
@@ -32,10 +31,10 @@ counts as (
 step_counts as (
 
     {%- for step in steps %}
-    {%- if not loop.first %}
-
+    {% if not loop.first %}
     union all
-    {% endif %}
+
+    {% endif -%}
     select
         session_date,
         {{ loop.index0 }}::smallint as funnel_step,

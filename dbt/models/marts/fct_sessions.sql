@@ -34,17 +34,21 @@ tails as (
     group by user_id
 
 ),
-{%- endif %}
 
 wanted as (
 
     select events.*
     from events
-    {%- if is_incremental() %}
     inner join tails on events.user_id = tails.user_id and events.event_timestamp >= tails.since
-    {%- endif %}
 
 ),
+{%- else -%}
+wanted as (
+
+    select * from events
+
+),
+{%- endif %}
 
 sessions as (
 
@@ -103,8 +107,8 @@ select
     {%- endfor %}
     -- How many steps were taken in the order of the funnel, whatever lies between them.
     case
-        {%- for step in steps | reverse %}
-        when path like '%{% for before in range(loop.revindex) %}{{ before }}%{% endfor %}' then {{ loop.revindex }}
+        {%- for count in range(steps | length, 0, -1) %}
+        when path like '%{{ range(count) | join("%") }}%' then {{ count }}
         {%- endfor %}
         else 0
     end::smallint as ordered_steps,

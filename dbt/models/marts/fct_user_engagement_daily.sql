@@ -17,43 +17,41 @@ with user_days as (
 comings_and_goings as (
 
     select
-        activity_date as date_day,
-        count(*) as dau,
-        count(*) filter (where previous_date is null) as new_users
-        {%- for name, days in windows.items() %},
+        {%- for name, length in windows.items() %}
         count(*) filter (
-            where previous_date is null or previous_date <= activity_date - {{ days }}
-        ) as {{ name }}_change
+            where previous_date is null or previous_date <= activity_date - {{ length }}
+        ) as {{ name }}_change,
         {%- endfor %}
+        count(*) as dau,
+        count(*) filter (where previous_date is null) as new_users,
+        activity_date as date_day
     from user_days
     group by activity_date
-    {%- for name, days in windows.items() %}
-
+    {% for name, length in windows.items() %}
     union all
 
     select
-        activity_date + {{ days }} as date_day,
-        0 as dau,
-        0 as new_users
-        {%- for other in windows %},
-        {{ '-count(*)' if other == name else '0' }} as {{ other }}_change
+        {%- for other in windows %}
+        {{ '-count(*)' if other == name else '0' }} as {{ other }}_change,
         {%- endfor %}
+        0 as dau,
+        0 as new_users,
+        activity_date + {{ length }} as date_day
     from user_days
-    where next_date is null or next_date >= activity_date + {{ days }}
+    where next_date is null or next_date >= activity_date + {{ length }}
     group by activity_date
-    {%- endfor %}
-
+    {% endfor %}
 ),
 
 changes as (
 
     select
-        date_day,
-        sum(dau)::bigint as dau,
-        sum(new_users)::bigint as new_users
-        {%- for name in windows %},
-        sum({{ name }}_change) as {{ name }}_change
+        {%- for name in windows %}
+        sum({{ name }}_change) as {{ name }}_change,
         {%- endfor %}
+        sum(dau)::bigint as dau,
+        sum(new_users)::bigint as new_users,
+        date_day
     from comings_and_goings
     group by date_day
 
