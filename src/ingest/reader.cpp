@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <unordered_map>
 
+#include "base/clock.hpp"
 #include "ingest/thread.hpp"
 #include "kafka/consumer.hpp"
 
@@ -24,14 +25,6 @@ MonotonicUs()
 {
     return std::chrono::duration_cast<std::chrono::microseconds>(
                std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-}
-
-int64_t
-WallClockUs()
-{
-    return std::chrono::duration_cast<std::chrono::microseconds>(
-               std::chrono::system_clock::now().time_since_epoch())
         .count();
 }
 

@@ -10,9 +10,6 @@
 #include "kafka/consumer.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <sys/eventfd.h>
 
 #include "kafka/consumer_impl.hpp"
 
@@ -33,15 +30,10 @@ View(const void *bytes, size_t length)
 Result<std::unique_ptr<Consumer>>
 Consumer::Create(const Config &config)
 {
-    if (Status status = CheckLibraryVersion(); !status.ok())
-        return status;
-    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (fd < 0)
-        return Status::Error(std::string("could not create an eventfd: ") + std::strerror(errno));
-    auto impl = std::make_unique<Impl>(fd);
-    if (Status status = impl->Start(config); !status.ok())
-        return status;
-    return std::unique_ptr<Consumer>(new Consumer(std::move(impl)));
+    auto impl = Client::Make<Impl>(config);
+    if (!impl.ok())
+        return Status::Error(impl.message());
+    return std::unique_ptr<Consumer>(new Consumer(std::move(impl.value())));
 }
 
 Consumer::Consumer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -73,18 +65,14 @@ Consumer::wakeup_fd() const
 void
 Consumer::ClearWakeup()
 {
-    eventfd_t count = 0;
-    (void)eventfd_read(impl_->wakeup_.get(), &count);
+    impl_->ClearWakeup();
 }
 
 // Whatever still refers to a partition that has been deleted meanwhile makes the destruction of the
 // client wait for ever, so nothing may: no assignment, no message, nothing in a queue.
 Consumer::Impl::~Impl()
 {
-    // The descriptor must not be written to while the client is being torn down.
-    if (queue_)
-        rd_kafka_queue_io_event_enable(queue_.get(), -1, nullptr, 0);
-    if (mirror_queue_)
+    if (mirror_queue_) // as ~Client() does for the others
         rd_kafka_queue_io_event_enable(mirror_queue_.get(), -1, nullptr, 0);
     // Destroying a client waits, busily, until its commit is answered or given up after 45 s: that
     // one is left alone. Only tests come here (see the header).
@@ -103,31 +91,8 @@ Consumer::Impl::~Impl()
 Status
 Consumer::Impl::Start(const Config &config)
 {
-    Result<ConfHandle> conf = BuildConf(config, ClientRole::kConsumer);
-    if (!conf.ok())
-        return Status::Error(conf.message());
-    rd_kafka_conf_set_opaque(conf.value().get(), this);
-    rd_kafka_conf_set_error_cb(conf.value().get(), OnError);
-    rd_kafka_conf_set_log_cb(conf.value().get(), OnLog);
-
-    Result<ClientHandle> client = NewClient(config, ClientRole::kConsumer, std::move(conf.value()));
-    if (!client.ok())
-        return Status::Error(client.message());
-    client_ = std::move(client.value());
     config_ = config;
-
-    queue_.reset(rd_kafka_queue_get_consumer(client_.get()));
-    if (!queue_)
-        return Status::Error("could not get the Kafka consumer's queue");
-    const uint64_t one = 1;
-    rd_kafka_queue_io_event_enable(queue_.get(), wakeup_.get(), &one, sizeof(one));
-
-    rd_kafka_resp_err_t code = rd_kafka_poll_set_consumer(client_.get());
-    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-        code = rd_kafka_set_log_queue(client_.get(), queue_.get());
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return ErrorOf("could not set up the Kafka consumer's queues", code);
-    return Status::Ok();
+    return Open(config);
 }
 
 bool
@@ -314,37 +279,6 @@ Consumer::Impl::IsAssigned(const std::string &topic, int32_t partition) const
     return std::any_of(assigned_.begin(), assigned_.end(), [&](const PartitionOffset &assigned) {
         return assigned.partition == partition && assigned.topic == topic;
     });
-}
-
-// Both callbacks run inside Poll(): errors come through the reply queue, logs through the log
-// queue, and both are forwarded to the consumer queue.
-void
-Consumer::Impl::OnError(rd_kafka_t *client, int code, const char *reason, void *opaque) noexcept
-{
-    auto *self = static_cast<Impl *>(opaque);
-    char fatal_reason[512] = "";
-    if (code == RD_KAFKA_RESP_ERR__FATAL) {
-        rd_kafka_resp_err_t cause =
-            rd_kafka_fatal_error(client, fatal_reason, sizeof(fatal_reason));
-        self->events_.AddError(cause, rd_kafka_err2name(cause), fatal_reason, true);
-    } else {
-        self->events_.AddError(code, rd_kafka_err2name(static_cast<rd_kafka_resp_err_t>(code)),
-                               reason, false);
-    }
-    if (self->is_waiting_)
-        rd_kafka_queue_yield(self->queue_.get());
-}
-
-void
-Consumer::Impl::OnLog(const rd_kafka_t *client, int level, const char *facility,
-                      const char *text) noexcept
-{
-    if (client == nullptr) // a warning about the configuration itself, before there is a client
-        return;
-    auto *self = static_cast<Impl *>(rd_kafka_opaque(client));
-    self->events_.AddLog(level, facility, text);
-    if (self->is_waiting_)
-        rd_kafka_queue_yield(self->queue_.get());
 }
 
 int

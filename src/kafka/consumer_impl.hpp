@@ -9,15 +9,14 @@
 #include <utility>
 #include <vector>
 
+#include "kafka/client.hpp"
 #include "kafka/consumer.hpp"
-#include "kafka/events.hpp"
-#include "kafka/handles.hpp"
 
 namespace pulse::kafka {
 
-class Consumer::Impl {
+class Consumer::Impl : public Client {
   public:
-    explicit Impl(int eventfd) : wakeup_(eventfd) {}
+    Impl() : Client(ClientRole::kConsumer) {}
     ~Impl();
 
     Status Start(const Config &config);
@@ -30,15 +29,7 @@ class Consumer::Impl {
     Result<std::vector<TopicMetadata>> FetchTopics(rd_kafka_topic_t *only, int timeout_ms);
     Status ListOffsets(rd_kafka_topic_partition_list_t *list, int timeout_ms);
 
-    static void OnError(rd_kafka_t *client, int code, const char *reason, void *opaque) noexcept;
-    static void OnLog(const rd_kafka_t *client, int level, const char *facility,
-                      const char *text) noexcept;
-
     // Order matters: see handles.hpp.
-    ClientEvents events_;
-    FileDescriptor wakeup_;
-    ClientHandle client_;
-    QueueHandle queue_;
     ClientHandle mirror_client_; // made when the first position is mirrored
     QueueHandle mirror_queue_;
     std::vector<QueueHandle> partition_queues_; // of what is assigned
@@ -46,7 +37,6 @@ class Consumer::Impl {
 
     std::vector<PartitionOffset> assigned_;
     std::string event_topic_; // what the last event's Message::topic looks at
-    bool is_waiting_ = false; // inside a poll that may block
     Config config_;           // with an empty group_id positions are mirrored nowhere
     bool is_mirror_sent_ = false;
     std::map<std::pair<std::string, int32_t>, int64_t> unsent_mirror_;
@@ -60,8 +50,6 @@ class Consumer::Impl {
     bool PopEvent(Message *message);
     void NamePartition(Message *message);
 };
-
-Status ErrorOf(const std::string &what, rd_kafka_resp_err_t code);
 
 PartitionListHandle MakeList(const std::vector<PartitionOffset> &partitions);
 

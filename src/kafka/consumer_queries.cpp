@@ -34,13 +34,6 @@ class Deadline {
 
 } // namespace
 
-Status
-ErrorOf(const std::string &what, rd_kafka_resp_err_t code)
-{
-    return Status::Error(what + ": " + rd_kafka_err2str(code) + " (" + rd_kafka_err2name(code) +
-                         ")");
-}
-
 PartitionListHandle
 MakeList(const std::vector<PartitionOffset> &partitions)
 {

@@ -5,48 +5,34 @@
 // headers twice when the partition doesn't exist. Regime: C++; nothing is thrown across a callback.
 #include "kafka/producer.hpp"
 
-#include <cerrno>
-#include <cstring>
-#include <sys/eventfd.h>
-
-#include "kafka/handles.hpp"
+#include "kafka/client.hpp"
 
 namespace pulse::kafka {
 
-class Producer::Impl {
+class Producer::Impl : public Client {
   public:
-    explicit Impl(int eventfd) : wakeup_(eventfd) {}
-    ~Impl();
+    Impl() : Client(ClientRole::kProducer) {}
 
-    Status Start(const Config &config);
+    Status Start(const Config &config)
+    {
+        return Open(config,
+                    [](rd_kafka_conf_t *conf) { rd_kafka_conf_set_dr_msg_cb(conf, OnDelivery); });
+    }
 
     static void OnDelivery(rd_kafka_t *client, const rd_kafka_message_t *message,
                            void *opaque) noexcept;
-    static void OnError(rd_kafka_t *client, int code, const char *reason, void *opaque) noexcept;
-    static void OnLog(const rd_kafka_t *client, int level, const char *facility,
-                      const char *text) noexcept;
 
-    // Order matters: see handles.hpp.
-    ClientEvents events_;
     std::vector<DeliveryReport> *reports_ = nullptr; // set inside Poll() only
     bool has_lost_report_ = false; // no memory for one: nothing is certain any more
-    FileDescriptor wakeup_;
-    ClientHandle client_;
-    QueueHandle queue_;
 };
 
 Result<std::unique_ptr<Producer>>
 Producer::Create(const Config &config)
 {
-    if (Status status = CheckLibraryVersion(); !status.ok())
-        return status;
-    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (fd < 0)
-        return Status::Error(std::string("could not create an eventfd: ") + std::strerror(errno));
-    auto impl = std::make_unique<Impl>(fd);
-    if (Status status = impl->Start(config); !status.ok())
-        return status;
-    return std::unique_ptr<Producer>(new Producer(std::move(impl)));
+    auto impl = Client::Make<Impl>(config);
+    if (!impl.ok())
+        return Status::Error(impl.message());
+    return std::unique_ptr<Producer>(new Producer(std::move(impl.value())));
 }
 
 Producer::Producer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -125,46 +111,13 @@ Producer::wakeup_fd() const
 void
 Producer::ClearWakeup()
 {
-    eventfd_t count = 0;
-    (void)eventfd_read(impl_->wakeup_.get(), &count);
-}
-
-Producer::Impl::~Impl()
-{
-    // The descriptor must not be written to while the client is being torn down.
-    if (queue_)
-        rd_kafka_queue_io_event_enable(queue_.get(), -1, nullptr, 0);
-}
-
-Status
-Producer::Impl::Start(const Config &config)
-{
-    Result<ConfHandle> conf = BuildConf(config, ClientRole::kProducer);
-    if (!conf.ok())
-        return Status::Error(conf.message());
-    rd_kafka_conf_set_opaque(conf.value().get(), this);
-    rd_kafka_conf_set_dr_msg_cb(conf.value().get(), OnDelivery);
-    rd_kafka_conf_set_error_cb(conf.value().get(), OnError);
-    rd_kafka_conf_set_log_cb(conf.value().get(), OnLog);
-
-    Result<ClientHandle> client = NewClient(config, ClientRole::kProducer, std::move(conf.value()));
-    if (!client.ok())
-        return Status::Error(client.message());
-    client_ = std::move(client.value());
-    queue_.reset(rd_kafka_queue_get_main(client_.get()));
-    const uint64_t one = 1;
-    rd_kafka_queue_io_event_enable(queue_.get(), wakeup_.get(), &one, sizeof(one));
-    rd_kafka_resp_err_t code = rd_kafka_set_log_queue(client_.get(), nullptr);
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return Status::Error(std::string("could not set up the Kafka producer's queue: ") +
-                             rd_kafka_err2str(code));
-    return Status::Ok();
+    impl_->ClearWakeup();
 }
 
 void
 Producer::Impl::OnDelivery(rd_kafka_t *, const rd_kafka_message_t *message, void *opaque) noexcept
 {
-    auto *self = static_cast<Impl *>(opaque);
+    auto *self = static_cast<Impl *>(static_cast<Client *>(opaque));
     try {
         DeliveryReport report;
         report.id = static_cast<uint64_t>(reinterpret_cast<uintptr_t>(message->_private));
@@ -182,28 +135,6 @@ Producer::Impl::OnDelivery(rd_kafka_t *, const rd_kafka_message_t *message, void
     } catch (...) {
         self->has_lost_report_ = true;
     }
-}
-
-void
-Producer::Impl::OnError(rd_kafka_t *client, int code, const char *reason, void *opaque) noexcept
-{
-    auto *self = static_cast<Impl *>(opaque);
-    char fatal_reason[512] = "";
-    bool is_fatal = code == RD_KAFKA_RESP_ERR__FATAL;
-    auto cause = static_cast<rd_kafka_resp_err_t>(code);
-    if (is_fatal) {
-        cause = rd_kafka_fatal_error(client, fatal_reason, sizeof(fatal_reason));
-        reason = fatal_reason;
-    }
-    self->events_.AddError(cause, rd_kafka_err2name(cause), reason, is_fatal);
-}
-
-void
-Producer::Impl::OnLog(const rd_kafka_t *client, int level, const char *facility,
-                      const char *text) noexcept
-{
-    if (client != nullptr) // else a warning about the configuration itself
-        static_cast<Impl *>(rd_kafka_opaque(client))->events_.AddLog(level, facility, text);
 }
 
 } // namespace pulse::kafka

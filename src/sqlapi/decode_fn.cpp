@@ -1,8 +1,8 @@
 // pulse.decode(): the decoder from SQL, with a pipeline's own columns and limits. Regime: PG and
 // doors.
-#include <chrono>
 #include <memory>
 
+#include "base/clock.hpp"
 #include "decode/decoder.hpp"
 #include "pg/guc.hpp"
 #include "sqlapi/event_json.hpp"
@@ -38,10 +38,7 @@ Decode(const store::Target &target, std::string_view value)
     Arena arena;
     Cell *cells = arena.AllocateArray<Cell>(mapping->columns.size());
     decode::Reject reject;
-    int64_t now_us = std::chrono::duration_cast<std::chrono::microseconds>(
-                         std::chrono::system_clock::now().time_since_epoch())
-                         .count();
-    if (decoder.Decode(value, now_us, arena, cells, &reject))
+    if (decoder.Decode(value, WallClockUs(), arena, cells, &reject))
         return {true, CopyOut(EventJson(*mapping, cells)), nullptr, nullptr, nullptr, nullptr};
     const decode::RejectInfo &info = decode::InfoOf(reject.code);
     return {false,

@@ -27,12 +27,11 @@ const Metadata metadata_columns[] = {
     {"topic_epoch", ColumnSource::kTopicEpoch},
 };
 
-pg::Statement select_pipeline = {
-    "SELECT target, owner, version, desired_state = 'running', settings->>'partition_by'"
-    " FROM pulse.pipelines WHERE name = $1",
-    1,
-    {TEXTOID},
-    nullptr};
+pg::Statement select_pipeline = {"SELECT target, owner, version, settings->>'partition_by'"
+                                 " FROM pulse.pipelines WHERE name = $1",
+                                 1,
+                                 {TEXTOID},
+                                 nullptr};
 
 pg::Statement select_settings = {
     "SELECT s.key, s.value FROM pulse.pipelines p, pg_catalog.jsonb_each_text(p.settings) s"
@@ -367,9 +366,7 @@ LoadPipeline(const char *name, Scope scope, PipelineDefinition *definition)
         pg::CopyText(definition->target, sizeof(definition->target), pg::GetText(0, 1));
         pg::CopyText(definition->owner, sizeof(definition->owner), pg::GetText(0, 2));
         definition->version = pg::GetInt64(0, 3);
-        bool is_null = false;
-        definition->wants_running = DatumGetBool(pg::GetDatum(0, 4, &is_null));
-        const char *unit = pg::GetText(0, 5);
+        const char *unit = pg::GetText(0, 4);
         pg::CopyText(definition->partition_unit, sizeof(definition->partition_unit),
                      unit == nullptr ? "day" : unit);
 

@@ -69,7 +69,6 @@ struct PipelineDefinition {
     char target[2 * pg::kNameBytes + 8];
     char owner[pg::kNameBytes];
     int64_t version;
-    bool wants_running;
     char partition_unit[8];
 };
 
