@@ -37,9 +37,19 @@ SELECT o.pipeline, o.topic, o.partition, s.worker_pid, o.next_offset, s.low, s.h
             ELSE extract(epoch FROM clock_timestamp()
                          - greatest(o.last_kafka_timestamp, s.caught_up_at))::double precision
        END AS lag_seconds,
-       coalesce(s.state, 'starting') AS state, s.reason, s.watermarks_at, o.last_kafka_timestamp,
+       CASE WHEN s.state IN ('offset_lost', 'topic_changed', 'quarantined') THEN s.state
+            WHEN p.desired_state <> 'running' THEN p.desired_state
+            WHEN current_setting('pulse.brokers', true) = '' THEN 'idle'
+            WHEN c.state = 'failed' OR w.state IN ('failed', 'retrying') THEN coalesce(w.state, c.state)
+            WHEN w.pid IS NULL THEN 'starting'
+            ELSE s.state END AS state,
+       s.reason, s.watermarks_at, o.last_kafka_timestamp,
        o.records, o.rows, o.duplicates, o.rejects, o.filtered
-  FROM pulse.offsets o LEFT JOIN pulse._stat_partitions() s USING (pipeline, topic, partition);
+  FROM pulse.offsets o
+  LEFT JOIN pulse._stat_partitions() s USING (pipeline, topic, partition)
+  LEFT JOIN pulse.pipelines p ON p.name = o.pipeline
+  LEFT JOIN pulse._stat_pipelines() c ON c.pipeline = o.pipeline
+  LEFT JOIN pulse._stat_workers() w ON w.pid = s.worker_pid AND w.pipeline = o.pipeline;
 COMMENT ON VIEW pulse.stat_partition IS
 'one row per partition: next offset, watermarks of the broker (as of watermarks_at), lag in records and in seconds (age of the newest committed record while behind)';
 
@@ -54,16 +64,21 @@ SELECT p.name AS pipeline, p.topics, p.target,
             ELSE coalesce(w.state, 'starting') END AS state,
        CASE WHEN p.desired_state <> 'running' THEN p.reason
             WHEN current_setting('pulse.brokers', true) = '' THEN 'pulse.brokers is not set'
+            WHEN c.state IS NULL AND p.rank > 64 THEN 'pulse runs at most 64 pipelines'
+            WHEN c.state IS NULL THEN 'the coordinator is not there yet'
             WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.reason
-            ELSE coalesce(w.reason, o.reason) END AS reason,
+            ELSE coalesce(w.reason, o.reason, c.reason) END AS reason,
        CASE WHEN p.desired_state <> 'running' THEN p.hint
             WHEN current_setting('pulse.brokers', true) = '' THEN 'Name the Kafka brokers there and reload.'
+            WHEN c.state IS NULL AND p.rank > 64 THEN 'Drop one; the first 64 by name run.'
+            WHEN c.state IS NULL THEN 'It needs pulse in shared_preload_libraries, pulse.database, and a free slot of '
+                                      'max_worker_processes; the server log says more.'
             WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.hint
-            ELSE w.hint END AS hint,
+            ELSE coalesce(w.hint, c.hint) END AS hint,
        coalesce(CASE WHEN c.state = 'running' THEN w.since END, c.since, p.changed_at) AS since,
        w.next_retry_at, coalesce(w.workers, 0) AS workers, coalesce(w.records_per_second, 0) AS records_per_second,
        o.lag, o.lag_seconds, w.last_commit_at AS last_batch_at, o.records, o.rows, o.duplicates, o.rejects, o.filtered
-  FROM pulse.pipelines p
+  FROM (SELECT *, row_number() OVER (ORDER BY name) AS rank FROM pulse.pipelines) p
   LEFT JOIN pulse._stat_pipelines() c ON c.pipeline = p.name
   LEFT JOIN LATERAL (
        SELECT (array_agg(s.state ORDER BY array_position(ARRAY['failed', 'retrying', 'running', 'idle', 'starting', 'stopped'], s.state)))[1] AS state,

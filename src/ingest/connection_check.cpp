@@ -197,10 +197,14 @@ class ConnectionCheck::Impl {
                 Add("topics " + topic, false, all.message() + ErrorsSoFar());
                 continue;
             }
-            TopicPattern pattern(topic);
+            auto pattern = TopicPattern::Compile(topic);
+            if (!pattern.ok()) {
+                Add("topics " + topic, false, pattern.message());
+                continue;
+            }
             size_t before = names.size();
             for (const kafka::TopicMetadata &entry : all.value())
-                if (pattern.Matches(entry.topic))
+                if (pattern.value().Matches(entry.topic))
                     names.insert(entry.topic);
             size_t count = names.size() - before;
             Finding finding{"topics " + topic, count > 0, Plural(count, "topic") + " match", ""};

@@ -1,32 +1,27 @@
-// A regular expression over topic names, as pulse.topic and create_pipeline take it: POSIX
-// extended, with leading ^. Regime: C++.
+// A topic of a pipeline that is a regular expression: ^ and what follows, POSIX extended syntax.
+// Regime: C++, pure.
 #pragma once
 
 #include <regex>
 #include <string>
 
+#include "base/result.hpp"
+
 namespace pulse::ingest {
 
 class TopicPattern {
   public:
-    // Throws std::regex_error when it is none.
-    explicit TopicPattern(const std::string &pattern) : expression_(pattern, kSyntax) {}
+    static constexpr const char *kHint = "It is a POSIX extended regular expression: [0-9] rather "
+                                         "than \\d, no (?: and no look-ahead.";
+
+    // Errors: what is wrong with it, with the expression.
+    static Result<TopicPattern> Compile(const std::string &text);
 
     // Topics of Kafka's own begin with two underscores and never match.
-    bool Matches(const std::string &topic) const
-    {
-        return !topic.starts_with("__") && std::regex_search(topic, expression_);
-    }
+    bool Matches(const std::string &topic) const;
 
   private:
-    // Backtracking would take for ever on a pattern like ^(a*)*b.
-#ifdef __GLIBCXX__
-    static constexpr std::regex::flag_type kSyntax =
-        std::regex::extended | std::regex_constants::__polynomial;
-#else
-    static constexpr std::regex::flag_type kSyntax = std::regex::extended;
-#endif
-
+    explicit TopicPattern(std::regex expression) : expression_(std::move(expression)) {}
     std::regex expression_;
 };
 

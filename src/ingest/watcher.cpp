@@ -1,11 +1,13 @@
 #include "ingest/watcher.hpp"
 
-#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <list>
 #include <map>
 #include <mutex>
+#include <set>
 
+#include "ingest/aside.hpp"
 #include "ingest/thread.hpp"
 #include "ingest/topic_pattern.hpp"
 #include "kafka/consumer.hpp"
@@ -15,8 +17,11 @@ namespace pulse::ingest {
 namespace {
 
 constexpr int kTimeoutMs = 5000;
+constexpr std::chrono::milliseconds kTimeout(kTimeoutMs);
 
-// One handle for all pipelines that talk to the same brokers in the same way.
+using Clock = std::chrono::steady_clock;
+
+// One client for all pipelines that talk to the same brokers in the same way.
 std::string
 KeyOf(const kafka::Config &config)
 {
@@ -41,6 +46,8 @@ class Watcher::Impl {
         }
         wake_.notify_one();
         thread_.join();
+        for (auto &[key, client] : clients_)
+            delete client.consumer.release(); // whoever takes us down waits for all of it
     }
 
     int fd() const { return answer_event_.fd(); }
@@ -48,11 +55,12 @@ class Watcher::Impl {
     void Ask(WatchRequest request)
     {
         std::list<Job> fresh;
-        fresh.push_back({std::move(request), {}});
+        fresh.push_back({std::move(request), {}, Clock::now()});
         Job &job = fresh.front();
         job.answer.kind = job.request.kind;
         job.answer.id = job.request.id;
         job.answer.pipeline = job.request.pipeline;
+        job.answer.version = job.request.version;
         {
             std::lock_guard<std::mutex> guard(mutex_);
             requests_.splice(requests_.end(), fresh);
@@ -81,7 +89,17 @@ class Watcher::Impl {
     struct Job {
         WatchRequest request;
         WatchAnswer answer;
+        Clock::time_point asked_at;
         bool is_out_of_memory = false;
+    };
+
+    struct Client {
+        // Taking one down can block for ever (librdkafka 2.0.2); at worst a thread stays behind,
+        // and a client that says nothing more.
+        AsidePtr<kafka::Consumer> consumer;
+        std::set<std::string> pipelines; // that use it
+        Clock::time_point silent_at;     // when the broker last let us wait in vain
+        std::string silence;             // what was said then
     };
 
     void Run()
@@ -99,9 +117,13 @@ class Watcher::Impl {
             }
             Job &job = current.front();
             try {
-                ServeOrExplain(job.request, &job.answer);
+                ServeOrExplain(job);
             } catch (...) {
                 job.is_out_of_memory = true;
+            }
+            if (job.request.kind == WatchRequest::Kind::kForget) {
+                current.clear();
+                continue;
             }
             std::lock_guard<std::mutex> guard(mutex_);
             answers_.splice(answers_.end(), current);
@@ -109,41 +131,82 @@ class Watcher::Impl {
         }
     }
 
-    void ServeOrExplain(const WatchRequest &request, WatchAnswer *answer)
+    void ServeOrExplain(Job &job)
     {
         try {
-            Serve(request, answer);
+            if (job.request.kind == WatchRequest::Kind::kForget)
+                Leave(job.request.pipeline, nullptr);
+            else
+                Serve(job);
         } catch (const std::exception &error) {
-            answer->error = error.what();
+            job.answer.error = error.what();
         }
     }
 
-    void Serve(const WatchRequest &request, WatchAnswer *answer)
+    void Serve(Job &job)
     {
-        kafka::Consumer *consumer = ConsumerFor(request.config, &answer->error);
-        if (consumer == nullptr)
+        Client *client = ClientFor(job.request, &job.answer);
+        if (client == nullptr)
             return;
-        kafka::Message message;
-        while (consumer->Poll(0, &message)) // keeps its event queue from growing
-            continue;
-        if (request.kind == WatchRequest::Kind::kProbe)
-            Probe(request, consumer, answer);
+        for (auto &[key, other] : clients_)
+            Drain(other.consumer.get());
+        // Whoever asked before the broker kept somebody waiting does not wait once more: of many
+        // pipelines each would take its timeout from the next.
+        if (client->silent_at >= job.asked_at) {
+            job.answer.error = client->silence;
+            return;
+        }
+        Clock::time_point began = Clock::now();
+        if (job.request.kind == WatchRequest::Kind::kProbe)
+            Probe(job.request, client->consumer.get(), &job.answer);
         else
-            Resolve(request, consumer, answer);
+            Resolve(job.request, client->consumer.get(), &job.answer);
+        if (job.answer.error.empty() || Clock::now() - began < kTimeout)
+            return;
+        client->silent_at = Clock::now();
+        client->silence = job.answer.error;
     }
 
-    kafka::Consumer *ConsumerFor(const kafka::Config &config, std::string *error)
+    // Keeps its event queue from growing.
+    static void Drain(kafka::Consumer *consumer)
     {
-        std::unique_ptr<kafka::Consumer> &consumer = consumers_[KeyOf(config)];
-        if (consumer == nullptr) {
-            auto created = kafka::Consumer::Create(config);
+        kafka::Message message;
+        while (consumer->Poll(0, &message))
+            continue;
+    }
+
+    Client *ClientFor(const WatchRequest &request, WatchAnswer *answer)
+    {
+        std::string key = KeyOf(request.config);
+        auto found = clients_.find(key);
+        if (found == clients_.end()) {
+            auto created = kafka::Consumer::Create(request.config);
             if (!created.ok()) {
-                *error = created.message();
+                answer->error = created.message();
+                answer->is_definition = true;
                 return nullptr;
             }
-            consumer = std::move(created.value());
+            found = clients_.try_emplace(key).first;
+            found->second.consumer.reset(created.value().release());
         }
-        return consumer.get();
+        found->second.pipelines.insert(request.pipeline);
+        Leave(request.pipeline, &found->second);
+        return &found->second;
+    }
+
+    // The pipeline uses no other client than this one (null: none at all). What nobody uses goes.
+    void Leave(const std::string &pipeline, const Client *current)
+    {
+        for (auto entry = clients_.begin(); entry != clients_.end();) {
+            Client &client = entry->second;
+            if (&client != current)
+                client.pipelines.erase(pipeline);
+            if (!client.pipelines.empty()) {
+                ++entry;
+                continue;
+            }
+            entry = clients_.erase(entry);
+        }
     }
 
     void Probe(const WatchRequest &request, kafka::Consumer *consumer, WatchAnswer *answer)
@@ -182,10 +245,15 @@ class Watcher::Impl {
             answer->error = metadata.message();
             return false;
         }
-        for (const std::string &pattern : patterns) {
-            TopicPattern expression(pattern); // throws on a bad one
+        for (const std::string &text : patterns) {
+            auto pattern = TopicPattern::Compile(text);
+            if (!pattern.ok()) {
+                answer->error = pattern.message();
+                answer->is_definition = true;
+                return false;
+            }
             for (const kafka::TopicMetadata &topic : metadata.value())
-                if (topic.error_name.empty() && expression.Matches(topic.topic))
+                if (topic.error_name.empty() && pattern.value().Matches(topic.topic))
                     (*partition_counts)[topic.topic] = topic.partition_count;
         }
         return true;
@@ -239,8 +307,8 @@ class Watcher::Impl {
     bool stop_ = false;
     std::list<Job> requests_;
     std::list<Job> answers_;
-    std::map<std::string, std::unique_ptr<kafka::Consumer>> consumers_; // the thread's own
-    std::thread thread_; // last: starts when all is there
+    std::map<std::string, Client> clients_; // the thread's own
+    std::thread thread_;                    // last: starts when all is there
 };
 
 Watcher::Watcher() : impl_(std::make_unique<Impl>()) {}
@@ -256,6 +324,15 @@ Watcher::fd() const
 void
 Watcher::Ask(WatchRequest request)
 {
+    impl_->Ask(std::move(request));
+}
+
+void
+Watcher::Forget(const std::string &pipeline)
+{
+    WatchRequest request;
+    request.kind = WatchRequest::Kind::kForget;
+    request.pipeline = pipeline;
     impl_->Ask(std::move(request));
 }
 

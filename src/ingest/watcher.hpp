@@ -28,10 +28,11 @@ struct PartitionWatermarks {
 };
 
 struct WatchRequest {
-    enum class Kind { kProbe, kResolve };
+    enum class Kind { kProbe, kResolve, kForget };
     Kind kind = Kind::kProbe;
     int64_t id = 0; // the asker's
     std::string pipeline;
+    int64_t version = 0; // of the pipeline: another one may have its name when the answer comes
     kafka::Config config;
     std::vector<std::string> topics; // kProbe: names, or a regular expression with leading ^
     std::vector<PartitionOffset> partitions; // kResolve: topic and partition
@@ -42,7 +43,9 @@ struct WatchAnswer {
     WatchRequest::Kind kind;
     int64_t id;
     std::string pipeline;
+    int64_t version;
     std::string error;                           // empty = it worked
+    bool is_definition = false;                  // the pipeline's settings are at fault
     std::vector<std::string> missing_topics;     // kProbe: named but not there (yet)
     std::vector<PartitionWatermarks> watermarks; // kProbe and kResolve
     std::vector<PartitionOffset> resolved;       // kResolve; clamped to [low, high] but for kOffset
@@ -58,6 +61,8 @@ class Watcher {
     int fd() const; // readable when TakeAnswers() has something; cleared by it
     void Ask(WatchRequest request);
     std::vector<WatchAnswer> TakeAnswers();
+    // The pipeline is gone: it needs no client any more.
+    void Forget(const std::string &pipeline);
 
   private:
     class Impl;

@@ -33,6 +33,8 @@ Status CheckSecrets(const Properties &secrets);
 
 // Reads a secrets file of mode 0600 (or 0400); lines key=value. Errors never contain a value.
 Result<Properties> ReadSecretsFile(const std::string &path);
+// A number that changes with the file's content; for comparing within this process only.
+Result<uint64_t> SecretsDigest(const std::string &path);
 
 // Refuses librdkafka versions with known loss: all but 2.0.2 and 2.11.1 or later.
 Status CheckLibraryVersion();

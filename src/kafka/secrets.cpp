@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <functional>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -96,10 +97,8 @@ ParseLines(const std::string &path, std::string_view text)
     return properties;
 }
 
-} // namespace
-
-Result<Properties>
-ReadSecretsFile(const std::string &path)
+Result<std::string>
+ReadChecked(const std::string &path)
 {
     // Non-blocking, or opening a FIFO would wait for its writer.
     FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
@@ -108,7 +107,24 @@ ReadSecretsFile(const std::string &path)
                              "\": " + std::strerror(errno));
     if (Status status = CheckFile(path, file.get()); !status.ok())
         return status;
-    Result<std::string> text = ReadAll(path, file.get());
+    return ReadAll(path, file.get());
+}
+
+} // namespace
+
+Result<uint64_t>
+SecretsDigest(const std::string &path)
+{
+    Result<std::string> text = ReadChecked(path);
+    if (!text.ok())
+        return Status::Error(text.message());
+    return std::hash<std::string>()(text.value());
+}
+
+Result<Properties>
+ReadSecretsFile(const std::string &path)
+{
+    Result<std::string> text = ReadChecked(path);
     if (!text.ok())
         return Status::Error(text.message());
     Result<Properties> properties = ParseLines(path, text.value());

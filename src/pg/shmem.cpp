@@ -49,8 +49,7 @@ StateName(State state)
 const char *
 PhaseName(Phase phase)
 {
-    static const char *const names[] = {"starting",   "waiting",  "writing",
-                                        "committing", "retrying", "exiting"};
+    static const char *const names[] = {"starting", "waiting", "writing", "retrying", "exiting"};
     return names[static_cast<int>(phase)];
 }
 

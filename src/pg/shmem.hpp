@@ -35,7 +35,7 @@ enum class State : int32_t {
 };
 const char *StateName(State state);
 
-enum class Phase : int32_t { kStarting, kWaiting, kWriting, kCommitting, kRetrying, kExiting };
+enum class Phase : int32_t { kStarting, kWaiting, kWriting, kRetrying, kExiting };
 const char *PhaseName(Phase phase);
 
 enum class ProcessKind : int32_t { kNone, kCoordinator, kWorker };
@@ -52,6 +52,7 @@ struct ProcessSlot {
     int64_t assignment_version; // changes when partitions come or go
     int32_t failure_count;      // consecutive starts that ended badly; paces restarts
     int64_t next_start_at;      // TimestampTz
+    bool is_starved;            // the server had no background worker slot for it
 
     State state;
     int64_t state_since;

@@ -1,6 +1,7 @@
 // SQL functions that ask the coordinator for something and wait for it (pause, resume, stop, seek,
 // wait_until_caught_up), and the checks behind create_pipeline and alter_pipeline.
 // Regime: PG, through the doors of PULSE_SQL_FUNCTION.
+#include "ingest/topic_pattern.hpp"
 #include "kafka/config.hpp"
 #include "pg/guc.hpp"
 #include "pg/shmem.hpp"
@@ -310,6 +311,23 @@ PULSE_SQL_FUNCTION(pulse_check_setting)
                 throw error;
             }
         });
+    PG_RETURN_VOID();
+}
+
+// Raises 22023 unless the regular expression is one the coordinator can use.
+PULSE_SQL_FUNCTION(pulse_check_topic)
+{
+    const char *topic = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    pg::CallCpp([&] {
+        auto pattern = ingest::TopicPattern::Compile(topic);
+        if (pattern.ok())
+            return;
+        pg::Error error;
+        error.sqlstate = "22023";
+        error.message = pattern.message();
+        error.hint = ingest::TopicPattern::kHint;
+        throw error;
+    });
     PG_RETURN_VOID();
 }
 

@@ -47,13 +47,17 @@ pg::Statement note_default = {
     "INSERT INTO pulse._installation VALUES (pg_catalog.clock_timestamp())", 0, {}, nullptr};
 
 pg::Statement start_partition = {
-    "WITH started AS (INSERT INTO pulse.offsets (pipeline, topic, partition, next_offset, "
+    // Another pipeline may have its name by now. One that is being dropped is locked: skipped, and
+    // looked at again by the next probe.
+    "WITH living AS (SELECT FROM pulse.pipelines WHERE name = $1 AND version = $6"
+    "  FOR KEY SHARE SKIP LOCKED),"
+    " started AS (INSERT INTO pulse.offsets (pipeline, topic, partition, next_offset, "
     "highest_offset)"
-    " VALUES ($1, $2, $3, $4, $4) ON CONFLICT DO NOTHING RETURNING 1)"
+    "  SELECT $1, $2, $3, $4, $4 FROM living ON CONFLICT DO NOTHING RETURNING 1)"
     " INSERT INTO pulse.offset_log (pipeline, topic, partition, old_offset, new_offset, reason)"
     " SELECT $1, $2, $3, NULL, $4, $5 FROM started",
-    5,
-    {TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID},
+    6,
+    {TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, INT8OID},
     nullptr};
 
 // One statement: the log and the gap are written from what the UPDATE found.
@@ -231,14 +235,14 @@ CreateDefaultPipeline(const char *topics, const char **reason)
 }
 
 bool
-StartPartition(const char *pipeline, const char *topic, int32_t partition, int64_t next_offset,
-               const char *reason)
+StartPartition(const char *pipeline, int64_t version, const char *topic, int32_t partition,
+               int64_t next_offset, const char *reason)
 {
     bool is_new = false;
     pg::InSpi([&] {
-        Datum arguments[5] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(topic),
-                              Int32GetDatum(partition), Int64GetDatum(next_offset),
-                              CStringGetTextDatum(reason)};
+        Datum arguments[6] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(topic),
+                              Int32GetDatum(partition),      Int64GetDatum(next_offset),
+                              CStringGetTextDatum(reason),   Int64GetDatum(version)};
         is_new = pg::Execute(&start_partition, arguments) == 1;
     });
     return is_new;

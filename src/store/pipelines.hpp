@@ -42,9 +42,10 @@ int ReadPartitions(const char *pipeline, PartitionRow **rows);
 // not.
 bool CreateDefaultPipeline(const char *topics, const char **reason);
 
-// A partition begins: a row in pulse.offsets and one in pulse.offset_log. False when it was there.
-bool StartPartition(const char *pipeline, const char *topic, int32_t partition, int64_t next_offset,
-                    const char *reason);
+// A partition of that version of the pipeline begins: a row in pulse.offsets and one in
+// pulse.offset_log. False when it was there, or when the pipeline is not.
+bool StartPartition(const char *pipeline, int64_t version, const char *topic, int32_t partition,
+                    int64_t next_offset, const char *reason);
 
 // Moves an offset at the operator's word; what was never read and now is jumped over is a gap.
 void SeekPartition(const char *pipeline, const char *topic, int32_t partition, int64_t next_offset,

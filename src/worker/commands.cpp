@@ -242,6 +242,7 @@ Commands::Ask(Running *command, KnownPipeline *known)
         });
     request.id = command->id;
     request.pipeline = known->name;
+    request.version = known->version;
     request.config = std::move(config.value());
     request.topics = known->topics;
     command->is_asking = true;

@@ -1,7 +1,9 @@
 #include "worker/config.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 
+#include "base/clock.hpp"
 #include "pg/guc.hpp"
 
 namespace pulse::worker {
@@ -107,6 +109,25 @@ ReaderFingerprint()
           pg::guc_reject_newer_than_s})
         fingerprint += std::to_string(number) + "\n";
     return fingerprint;
+}
+
+void
+SecretsWatch::Note()
+{
+    auto digest = kafka::SecretsDigest(pg::guc_secrets_file);
+    digest_ = digest.ok() ? digest.value() : 0;
+    looked_at_us_ = WallClockUs();
+}
+
+bool
+SecretsWatch::HaveChanged()
+{
+    int64_t now_us = WallClockUs();
+    if (pg::guc_secrets_file[0] == '\0' || std::abs(now_us - looked_at_us_) < kSecondUs)
+        return false;
+    looked_at_us_ = now_us;
+    auto digest = kafka::SecretsDigest(pg::guc_secrets_file);
+    return digest.ok() && digest.value() != digest_;
 }
 
 } // namespace pulse::worker

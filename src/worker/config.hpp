@@ -33,4 +33,16 @@ std::shared_ptr<const decode::Mapping> MappingOf(const store::Target &target);
 // starts again.
 std::string ReaderFingerprint();
 
+// Notices that the content of pulse.secrets_file changed: a rotated password takes effect without a
+// reload. A file that can't be read, half way through its replacement perhaps, changes nothing.
+class SecretsWatch {
+  public:
+    void Note();
+    bool HaveChanged(); // looks once a second
+
+  private:
+    uint64_t digest_ = 0;
+    int64_t looked_at_us_ = 0;
+};
+
 } // namespace pulse::worker

@@ -96,6 +96,8 @@ class Coordinator {
         }
         MakeDefaultPipeline();
         ReadTable();
+        if (std::exchange(is_first_look_, false))
+            ForgetStrays(pipelines_);
         for (const ingest::WatchAnswer &answer : watcher_.TakeAnswers())
             TakeAnswer(answer);
         commands_.Serve();
@@ -155,6 +157,7 @@ class Coordinator {
                 gone.push_back(name);
         for (const std::string &name : gone) {
             pipelines_.erase(name);
+            watcher_.Forget(name);
             pg::CallPg([&] { ForgetSlots(name.c_str()); });
         }
     }
@@ -175,8 +178,10 @@ class Coordinator {
         known.desired_state = row.desired_state;
         known.reason = OrEmpty(row.reason);
         known.hint = OrEmpty(row.hint);
-        if (is_changed)
+        if (is_changed) {
             known.probed_at = 0;
+            known.is_probing = false; // the answer under way is about what it was
+        }
     }
 
     void ReadPartitions(KnownPipeline *known)
@@ -210,6 +215,8 @@ class Coordinator {
     {
         auto entry = pipelines_.find(answer.pipeline);
         KnownPipeline *known = entry == pipelines_.end() ? nullptr : &entry->second;
+        if (known != nullptr && known->version != answer.version)
+            known = nullptr; // it is about an earlier one
         bool is_command = answer.id != 0;
         if (answer.kind == ingest::WatchRequest::Kind::kResolve) {
             if (is_command)
@@ -230,9 +237,12 @@ class Coordinator {
     {
         for (auto &[name, known] : pipelines_) {
             HaltWorkers(name, true);
-            pg::CallPg([&] { ForgetSlots(name.c_str()); });
+            watcher_.Forget(name);
         }
         pipelines_.clear();
+        // Also those that an earlier coordinator wanted.
+        ReleaseStraySlots(pipelines_);
+        ForgetStrays(pipelines_);
     }
 
     void Reconcile()
@@ -241,7 +251,7 @@ class Coordinator {
             bool wants = known.desired_state == "running" && known.halts == 0 &&
                          !known.partitions.empty() && known.config_error.empty();
             int count = std::min(known.workers, static_cast<int32_t>(known.partitions.size()));
-            pg::CallPg([&] { WantWorkers(known, wants ? count : 0); });
+            WantWorkers(&known, wants ? count : 0);
             PublishPipeline(known);
         }
         ReleaseStraySlots(pipelines_);
@@ -261,6 +271,7 @@ class Coordinator {
     Discovery discovery_{&watcher_};
     Commands commands_{&pipelines_, &watcher_, [this] { ReadTable(); }};
     bool is_default_waiting_ = false;
+    bool is_first_look_ = true;
     int64_t pruned_at_ = 0;
     ingest::Backoff backoff_{200, 10000, static_cast<uint64_t>(MyProcPid)};
     std::string trouble_;

@@ -1,5 +1,6 @@
 #include "worker/discovery.hpp"
 
+#include "base/fault.hpp"
 #include "pg/shmem.hpp"
 #include "pg/xact.hpp"
 #include "store/pipelines.hpp"
@@ -11,6 +12,10 @@ namespace {
 
 constexpr int64_t kSecond = 1000000; // TimestampTz
 constexpr int64_t kProbeEvery = 5 * kSecond;
+
+constexpr const char *kSettingsHint =
+    "Mend the setting, in postgresql.conf or with pulse.alter_pipeline, or the topics: drop the "
+    "pipeline and create it with an expression that is valid. It goes on by itself.";
 
 // Something is awaited: look more often.
 int64_t
@@ -26,7 +31,8 @@ StartAt(const KnownPipeline &known, const std::string &topic, int32_t partition,
         const char *reason)
 {
     pg::CallPg([&] {
-        if (store::StartPartition(known.name.c_str(), topic.c_str(), partition, start, reason))
+        if (store::StartPartition(known.name.c_str(), known.version, topic.c_str(), partition,
+                                  start, reason))
             ereport(
                 LOG,
                 (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" starts at offset %lld",
@@ -46,14 +52,18 @@ Discovery::Probe(KnownPipeline *known)
         return;
     auto config = ConfigOf(*known);
     known->probed_at = now;
-    known->config_error = config.ok() ? "" : config.message();
-    if (!config.ok())
+    if (!config.ok()) {
+        known->config_error = config.message();
+        known->config_hint = kSettingsHint;
         return;
+    }
     known->is_probing = true;
     ingest::WatchRequest request;
     request.pipeline = known->name;
+    request.version = known->version;
     request.config = std::move(config.value());
     request.topics = known->topics;
+    PULSE_FAULT("before_probe");
     watcher_->Ask(std::move(request));
 }
 
@@ -61,11 +71,13 @@ void
 Discovery::TakeProbe(KnownPipeline *known, const ingest::WatchAnswer &answer)
 {
     known->is_probing = false;
+    known->config_error = answer.is_definition ? answer.error : "";
+    known->config_hint = kSettingsHint;
     bool was_down = !known->broker_error.empty();
-    known->broker_error = answer.error;
-    if (was_down != !answer.error.empty())
+    known->broker_error = answer.is_definition ? "" : answer.error;
+    if (was_down != !known->broker_error.empty())
         pg::CallPg([&] {
-            if (answer.error.empty())
+            if (known->broker_error.empty())
                 ereport(LOG,
                         (errmsg("pulse pipeline \"%s\": broker is back", known->name.c_str())));
             else
@@ -105,6 +117,7 @@ Discovery::StartNewPartitions(KnownPipeline *known,
         position = pg::CallPg([&] { return store::ParsePosition(known->start_position.c_str()); });
     });
     std::vector<PartitionOffset> by_time;
+    PULSE_FAULT("before_start");
     pg::InTransaction([&] {
         for (const ingest::PartitionWatermarks &entry : fresh) {
             bool is_added = known_topics.contains(entry.topic);
@@ -131,10 +144,10 @@ Discovery::ResolveStart(const KnownPipeline &known, std::vector<PartitionOffset>
                         ingest::Position position)
 {
     auto config = ConfigOf(known);
-    if (!config.ok() || resolving_start_.contains(known.name))
+    if (!config.ok() || !resolving_start_.insert({known.name, known.version}).second)
         return;
-    resolving_start_.insert(known.name);
     ingest::WatchRequest request;
+    request.version = known.version;
     request.kind = ingest::WatchRequest::Kind::kResolve;
     request.pipeline = known.name;
     request.config = std::move(config.value());
@@ -146,7 +159,7 @@ Discovery::ResolveStart(const KnownPipeline &known, std::vector<PartitionOffset>
 void
 Discovery::TakeStart(KnownPipeline *known, const ingest::WatchAnswer &answer)
 {
-    resolving_start_.erase(answer.pipeline);
+    resolving_start_.erase({answer.pipeline, answer.version});
     if (known == nullptr || !answer.error.empty())
         return; // the next probe asks again
     pg::InTransaction([&] {

@@ -4,6 +4,7 @@
 
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ingest/watcher.hpp"
@@ -29,7 +30,7 @@ class Discovery {
                       ingest::Position position);
 
     ingest::Watcher *watcher_;
-    std::set<std::string> resolving_start_;
+    std::set<std::pair<std::string, int64_t>> resolving_start_; // name and version
 };
 
 // Into shared memory, for the views and for wait_until_caught_up().

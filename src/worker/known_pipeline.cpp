@@ -33,6 +33,7 @@ PublishPipeline(const KnownPipeline &known)
     } else if (!known.config_error.empty()) {
         state = State::kFailed;
         reason = known.config_error;
+        hint = known.config_hint;
     } else if (!known.broker_error.empty()) {
         state = known.has_probed ? State::kRetrying : State::kStarting;
         reason = "broker cannot be reached: " + known.broker_error;
@@ -43,6 +44,10 @@ PublishPipeline(const KnownPipeline &known)
                  : known.missing_topics.empty()
                      ? "looking for partitions"
                      : "topic \"" + known.missing_topics[0] + "\" does not exist yet";
+    } else if (!known.spread_error.empty()) {
+        state = known.spread == 0 ? State::kStarting : State::kRunning;
+        reason = known.spread_error;
+        hint = known.spread_hint;
     }
     pg::CallPg([&] {
         pg::LockShared();

@@ -32,8 +32,12 @@ struct KnownPipeline {
     std::string broker_error; // of the last probe; empty = it worked
     bool has_probed = false;
     std::vector<std::string> missing_topics;
-    std::string config_error;
-    std::string start_error; // why new partitions can't begin
+    std::string config_error; // settings that no client can be made of
+    std::string config_hint;
+    std::string start_error;  // why new partitions can't begin
+    int spread = 0;           // workers that share the partitions
+    std::string spread_error; // why they are fewer than wanted
+    std::string spread_hint;
     int halts = 0;           // commands that need its workers gone
     bool is_present = false; // in the table at the last look
 };

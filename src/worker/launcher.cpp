@@ -172,22 +172,38 @@ class Launcher {
         MemoryContext outer = MemoryContextSwitchTo(TopMemoryContext);
         bool is_registered = RegisterDynamicBackgroundWorker(&worker, &handles_[index]);
         MemoryContextSwitchTo(outer);
-        if (!is_registered) {
+        if (!is_registered)
             handles_[index] = nullptr;
-            pg::LockShared();
-            pg::ProcessSlot *slot = &pg::shared->processes[index];
-            pg::CopyText(slot->reason, pg::kReasonBytes, "no free background worker slot");
-            pg::CopyText(slot->hint, pg::kReasonBytes,
-                         "Raise max_worker_processes and restart the server.");
-            slot->state = pg::State::kStarting;
-            slot->failure_count = 0;
-            pg::UnlockShared();
-        }
+        NoteSlot(index, is_registered);
         if (!is_registered && !has_warned_)
             ereport(WARNING, (errmsg("pulse found no free background worker slot"),
                               errhint("Raise max_worker_processes and restart the server.")));
         has_warned_ = !is_registered;
         return is_registered;
+    }
+
+    // What the views show of it: of a worker its own slot, of the coordinator all pipelines.
+    static void NoteSlot(int index, bool is_registered)
+    {
+        static const char *const reason = "no free background worker slot";
+        static const char *const hint = "Raise max_worker_processes and restart the server.";
+        pg::LockShared();
+        pg::ProcessSlot *slot = &pg::shared->processes[index];
+        bool has_changed = slot->is_starved == is_registered;
+        slot->is_starved = !is_registered;
+        if (!is_registered) {
+            pg::CopyText(slot->reason, pg::kReasonBytes, reason);
+            pg::CopyText(slot->hint, pg::kReasonBytes, hint);
+            slot->state = pg::State::kStarting;
+            slot->failure_count = 0;
+        }
+        if (!is_registered && slot->kind == pg::ProcessKind::kCoordinator)
+            for (pg::PipelineSlot &pipeline : pg::shared->pipelines)
+                if (pipeline.is_used)
+                    pg::SetPipelineState(&pipeline, pg::State::kStarting, reason, hint);
+        pg::UnlockShared();
+        if (has_changed)
+            pg::WakeCoordinator(); // the workers share the partitions another way now
     }
 
     BackgroundWorkerHandle *handles_[pg::kMaxProcesses] = {};

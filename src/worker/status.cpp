@@ -26,6 +26,21 @@ ReleaseSlot(int, Datum)
     my_slot = nullptr;
 }
 
+// PG regime.
+void
+LogState(State state, const char *reason, const char *hint)
+{
+    char who[128];
+    if (my_slot->kind == pg::ProcessKind::kCoordinator)
+        strlcpy(who, "coordinator", sizeof(who));
+    else
+        snprintf(who, sizeof(who), "pipeline \"%s\" worker %d", my_slot->pipeline,
+                 my_slot->worker_index);
+    ereport(LOG, (errmsg("pulse %s is %s%s%s", who, pg::StateName(state),
+                         reason[0] == '\0' ? "" : ": ", reason),
+                  hint[0] == '\0' ? 0 : errhint("%s", hint)));
+}
+
 } // namespace
 
 bool
@@ -78,10 +93,7 @@ SetState(State state, const std::string &reason, const std::string &hint, int64_
         my_slot->next_retry_at = retry_in_ms > 0 ? now + retry_in_ms * 1000 : 0;
         pg::UnlockShared();
         if (has_changed && (state >= State::kRetrying || was_trouble))
-            ereport(LOG, (errmsg("pulse pipeline \"%s\" worker %d is %s%s%s", my_slot->pipeline,
-                                 my_slot->worker_index, pg::StateName(state),
-                                 reason.empty() ? "" : ": ", reason.c_str()),
-                          hint.empty() ? 0 : errhint("%s", hint.c_str())));
+            LogState(state, reason.c_str(), hint.c_str());
     });
 }
 

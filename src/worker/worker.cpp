@@ -2,9 +2,9 @@
 // writes them. It holds no transaction while it waits. src/README.md draws its states. Regime: C++
 // with doors; PostgreSQL calls pulse_worker_main.
 #include <algorithm>
-#include <chrono>
 #include <memory>
 
+#include "base/clock.hpp"
 #include "base/error_class.hpp"
 #include "base/fault.hpp"
 #include "ingest/backoff.hpp"
@@ -74,6 +74,8 @@ class Worker {
     bool MustExit()
     {
         if (pg::ReloadIfAsked() && reader_ != nullptr && ReaderFingerprint() != fingerprint_)
+            return true;
+        if (reader_ != nullptr && secrets_.HaveChanged())
             return true;
         // The launcher starts us again at once with the new definition.
         return !my_slot->is_wanted ||
@@ -145,6 +147,7 @@ class Worker {
 
     void StartReader()
     {
+        secrets_.Note(); // before they are read: at worst they are read once too often
         auto config = ConnectionConfig(CurrentConnection(), "pulse-" + std::to_string(MyProcPid));
         if (!config.ok())
             Raise(ERRCODE_INVALID_PARAMETER_VALUE, config.message());
@@ -262,13 +265,6 @@ class Worker {
         }
     }
 
-    static int64_t WallClockUs()
-    {
-        return std::chrono::duration_cast<std::chrono::microseconds>(
-                   std::chrono::system_clock::now().time_since_epoch())
-            .count();
-    }
-
     void Committed(const BatchResult &result)
     {
         backoff_.Reset();
@@ -349,8 +345,10 @@ class Worker {
         SetState(state, Describe(error_), error_.hint, delay_ms);
         pg::CallPg([] { pgstat_report_activity(STATE_IDLE, "pulse: waiting to retry"); });
         int64_t until = GetCurrentTimestamp() + delay_ms * 1000;
-        // resume() clears next_retry_at.
-        while (my_slot->is_wanted && my_slot->next_retry_at != 0 && GetCurrentTimestamp() < until &&
+        int64_t version = my_slot->definition_version;
+        // resume() clears next_retry_at, alter_pipeline() makes another version.
+        while (my_slot->is_wanted && my_slot->next_retry_at != 0 &&
+               my_slot->definition_version == version && GetCurrentTimestamp() < until &&
                !ConfigReloadPending)
             pg::Wait(-1, std::max<int64_t>(1, (until - GetCurrentTimestamp()) / 1000));
     }
@@ -359,6 +357,7 @@ class Worker {
     bool is_loaded_ = false; // pipeline_ is whole and reader_ runs
     std::unique_ptr<ingest::Reader> reader_;
     std::string fingerprint_;
+    SecretsWatch secrets_;
     int64_t definition_version_ = 0;
     int64_t assignment_version_ = 0;
     std::unique_ptr<ingest::Batch> batch_;

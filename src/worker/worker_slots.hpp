@@ -8,8 +8,9 @@
 
 namespace pulse::worker {
 
-// Wants workers 0 .. count - 1 of the pipeline and no others. Regime: PG.
-void WantWorkers(const KnownPipeline &known, int count);
+// Wants workers 0 .. count - 1 of the pipeline and no others. When not all of them can be had,
+// those that can share all partitions, and known says why. Regime: C++.
+void WantWorkers(KnownPipeline *known, int count);
 
 // Tells all workers of the pipeline to go, after the batch in flight or by rolling it back. Regime:
 // C++.
@@ -24,5 +25,7 @@ void ReleaseStraySlots(const KnownPipelines &pipelines);
 
 // Forgets what shared memory holds of a pipeline and its partitions. Regime: PG.
 void ForgetSlots(const char *name);
+// The same of all pipelines that are not known: dropped while no coordinator ran. Regime: C++.
+void ForgetStrays(const KnownPipelines &pipelines);
 
 } // namespace pulse::worker

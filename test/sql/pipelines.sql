@@ -19,6 +19,7 @@ SELECT pulse.create_pipeline('bad', ARRAY['has space']);
 SELECT pulse.create_pipeline('bad', ARRAY['ok', NULL]);
 SELECT pulse.create_pipeline('bad', ARRAY[repeat('x', 250)]);
 SELECT pulse.create_pipeline('bad', ARRAY['^' || repeat('(', 249)]); -- no longer than a topic's name: 100,000 of them overflow the stack of std::regex
+SELECT pulse.create_pipeline('bad', ARRAY['^a\d']); -- the syntax is POSIX
 SELECT pulse.create_pipeline('bad', ARRAY['x'], 'public.nowhere');
 SELECT pulse.create_pipeline('bad', ARRAY['x'], 'pg_catalog.pg_class');
 SELECT pulse.create_pipeline('bad', ARRAY['x'], 'live._events_minute');
@@ -49,6 +50,13 @@ CREATE VIEW public.a_view AS SELECT a FROM public.heap;
 SELECT pulse.create_pipeline('view', ARRAY['view'], 'public.a_view');
 SELECT pulse.alter_pipeline('orders', '{"mapping": {"no_such_column": "/x"}}');
 SELECT pulse.alter_pipeline('orders', '{"mapping": {"amount": "price"}}');
+
+-- As many as there is room for.
+BEGIN;
+SELECT count(pulse.create_pipeline('p' || n, ARRAY['x'], 'public.orders'))
+  FROM generate_series(1, 64 - (SELECT count(*) FROM pulse.pipelines)::int) n;
+SELECT pulse.create_pipeline('one_too_many', ARRAY['x'], 'public.orders');
+ROLLBACK;
 
 -- A column that comes is taken up by the next alter_pipeline.
 ALTER TABLE public.orders ADD COLUMN note text;

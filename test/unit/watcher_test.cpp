@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <poll.h>
+#include <thread>
 
 #include "mock_broker.hpp"
 
@@ -22,6 +24,7 @@ Probe(const std::string &brokers, std::vector<std::string> topics, int64_t id = 
     request.kind = WatchRequest::Kind::kProbe;
     request.id = id;
     request.pipeline = "events";
+    request.version = 7;
     request.config.brokers = brokers;
     request.config.client_id = "pulse-test";
     request.topics = std::move(topics);
@@ -94,6 +97,7 @@ TEST(WatcherTest, FindsPartitionsAndTheirEnds)
     WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"events"}));
     EXPECT_EQ(answer.error, "");
     EXPECT_EQ(answer.pipeline, "events");
+    EXPECT_EQ(answer.version, 7);
     EXPECT_EQ(Show(answer.watermarks),
               (std::vector<std::string>{"events/0 0..0", "events/1 0..7"}));
     EXPECT_TRUE(answer.missing_topics.empty());
@@ -143,7 +147,8 @@ TEST(WatcherTest, MatchesRegularExpressions)
     answer = AskOne(watcher, Probe(broker.brokers(), {"^(([a-z_]*)*)*!"}));
     EXPECT_EQ(answer.error, "") << "no pattern takes for ever";
     answer = AskOne(watcher, Probe(broker.brokers(), {"^clicks_("}));
-    EXPECT_NE(answer.error, "");
+    EXPECT_NE(answer.error.find("^clicks_("), std::string::npos) << answer.error;
+    EXPECT_TRUE(answer.is_definition) << "the broker has nothing to do with it";
     answer = AskOne(watcher, Probe(broker.brokers(), {"^clicks_d"}));
     EXPECT_EQ(answer.watermarks.size(), 1u) << "a bad pattern harms nothing else";
 }
@@ -182,6 +187,7 @@ TEST(WatcherTest, SaysWhyThereIsNoAnswer)
     request.config.options = {{"fetch.wait.max.ms", "a while"}};
     answer = AskOne(watcher, std::move(request));
     EXPECT_NE(answer.error.find("fetch.wait.max.ms"), std::string::npos) << answer.error;
+    EXPECT_TRUE(answer.is_definition);
 }
 
 // The coordinator of many pipelines: one broker that is away takes no answer from the others.
@@ -214,6 +220,78 @@ TEST(WatcherTest, ReachesABrokerThatWasAway)
     while (!error.empty() && !deadline.IsOver())
         error = AskOne(watcher, Probe(broker.brokers(), {"events"})).error;
     EXPECT_EQ(error, "");
+}
+
+// Twenty pipelines of a broker that is away: each would have to wait for the timeouts of the
+// others.
+TEST(WatcherTest, WaitsForASilentBrokerOnce)
+{
+    Watcher watcher;
+    for (int i = 0; i < 20; i++)
+        watcher.Ask(Probe("localhost:1", {"events"}, i));
+    std::vector<WatchAnswer> answers = TakeAnswers(watcher, 20);
+    ASSERT_EQ(answers.size(), 20u);
+    for (const WatchAnswer &answer : answers) {
+        EXPECT_NE(answer.error, "");
+        EXPECT_FALSE(answer.is_definition);
+    }
+}
+
+namespace {
+
+int
+Threads()
+{
+    return static_cast<int>(std::distance(std::filesystem::directory_iterator("/proc/self/task"),
+                                          std::filesystem::directory_iterator()));
+}
+
+bool
+ComeDownTo(int threads)
+{
+    Deadline deadline(30);
+    while (Threads() > threads && !deadline.IsOver())
+        std::this_thread::yield();
+    return Threads() <= threads;
+}
+
+} // namespace
+
+TEST(WatcherTest, KeepsNoClientThatNobodyUses)
+{
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    Watcher watcher;
+    auto ask = [&](const std::string &pipeline, const std::string &wait_ms) {
+        WatchRequest request = Probe(broker.brokers(), {"events"});
+        request.pipeline = pipeline;
+        request.config.options = {{"fetch.wait.max.ms", wait_ms}};
+        EXPECT_EQ(AskOne(watcher, std::move(request)).error, "");
+    };
+    ask("one", "100");
+    ask("two", "100");
+    int with_one_client = Threads();
+    for (int round = 0; round < 10; round++)
+        ask("one", std::to_string(200 + round));
+    ask("one", "100"); // both share one client again
+    EXPECT_TRUE(ComeDownTo(with_one_client)) << Threads() << " threads, not " << with_one_client;
+
+    ask("two", "300");
+    watcher.Forget("two");
+    EXPECT_TRUE(ComeDownTo(with_one_client)) << "the client of a pipeline that is gone";
+    ask("one", "100");
+}
+
+// A broker that accepts connections and says nothing: taking its client down must hold nothing up.
+TEST(WatcherTest, LeavesASilentBrokerBehind)
+{
+    MockBroker silent;
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    Watcher watcher;
+    rd_kafka_mock_broker_set_rtt(silent.cluster(), 1, 3600 * 1000);
+    EXPECT_NE(AskOne(watcher, Probe(silent.brokers(), {"events"})).error, "");
+    EXPECT_EQ(AskOne(watcher, Probe(broker.brokers(), {"events"})).error, "");
 }
 
 TEST(WatcherTest, CanBeDestroyedWithRequestsWaiting)
