@@ -10,7 +10,13 @@
 
 namespace pulse::worker {
 
-Flight *my_flight = nullptr;
+namespace {
+
+Flight nowhere; // remembers nothing
+
+} // namespace
+
+Flight *my_flight = &nowhere;
 
 namespace {
 
@@ -166,7 +172,6 @@ JudgeDeath(Flight *flight)
 void
 StartFlight(const char *pipeline, int worker_index)
 {
-    static Flight nowhere; // remembers nothing
     Flight *flights = MapFile();
     if (flights == nullptr)
         ereport(LOG, (errcode_for_file_access(),
@@ -174,9 +179,9 @@ StartFlight(const char *pipeline, int worker_index)
                              "crashes it: %m",
                              kPath)));
     pg::LockShared();
-    my_flight = flights == nullptr ? nullptr : FindFlight(flights, pipeline, worker_index);
-    if (my_flight == nullptr)
-        my_flight = &nowhere;
+    Flight *flight = flights == nullptr ? nullptr : FindFlight(flights, pipeline, worker_index);
+    if (flight != nullptr)
+        my_flight = flight;
     bool was_crash = my_flight->is_used != 0 && my_flight->has_ended == 0;
     my_flight->is_used = 1;
     my_flight->pid = MyProcPid;

@@ -40,7 +40,7 @@ struct Flight {
     Suspect suspects[2]; // of the last death: [0] was being decoded, [1] written
 };
 
-// This process's; null before StartFlight().
+// This process's; one that is forgotten before StartFlight() and where there is no file.
 extern Flight *my_flight;
 
 // Takes over what the worker before left and judges how it ended. To be called once, before

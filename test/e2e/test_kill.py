@@ -17,7 +17,7 @@ def deaths(pulse):
 
 
 def test_kill9_of_a_worker_loses_and_doubles_nothing(pulse, how_many):
-    times = how_many(4, 60)
+    times = how_many(6, 60)
     with trial(pulse, seed=101, rate=RATE) as run:
         for fault in range(times):
             run.progress()

@@ -171,7 +171,7 @@ def regress(folder, suffix, program):
 
 
 def tap():
-    names = sorted((TEST / "perl").glob("*.pl"))
+    names = sorted((TEST / "perl").glob(f"*{os.environ.get('TAP', '')}*.pl"))
     if not names:
         return None
     installation = Installation(testing=True).prepare()

@@ -18,14 +18,17 @@ $node->safe_psql('postgres', 'CREATE DATABASE app');
 $node->safe_psql('app', 'CREATE EXTENSION pulse');
 ok(wait_for_count($node, 1, 'app'), 'load');
 
-# Another database comes and goes while workers are busy: each must answer the barrier.
-my $took = seconds(
-	sub {
-		$node->safe_psql('postgres', "SET statement_timeout = '30s'; CREATE DATABASE other");
-		$node->safe_psql('postgres', "SET statement_timeout = '30s'; DROP DATABASE other");
-	});
-note("create and drop of another database: $took s");
-cmp_ok($took, '<', 20, 'another database can be dropped under load');
+# Another database comes and goes while workers are busy: each must answer the barrier at once. The median,
+# for the machine may be busy with other things.
+my @took;
+foreach my $round (1 .. 5)
+{
+	$node->safe_psql('postgres', "SET statement_timeout = '30s'; CREATE DATABASE other");
+	push @took, seconds(sub { $node->safe_psql('postgres', "SET statement_timeout = '30s'; DROP DATABASE other") });
+}
+@took = sort { $a <=> $b } @took;
+note("drop of another database: @took s");
+cmp_ok($took[2], '<', 1, 'another database can be dropped at once under load');
 ok(wait_for_count($node, 60_000, 'app'), 'all arrives');
 check_promise($node, 60_000, 'after that', 'app');
 
