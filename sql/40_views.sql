@@ -19,7 +19,7 @@ COMMENT ON FUNCTION pulse._stat_pipelines() IS 'what the coordinator says of eac
 CREATE FUNCTION pulse._stat_partitions(
     OUT pipeline text, OUT topic text, OUT partition int, OUT next_offset bigint, OUT low bigint, OUT high bigint,
     OUT watermarks_at timestamptz, OUT last_kafka_timestamp timestamptz, OUT caught_up_at timestamptz,
-    OUT state text, OUT reason text, OUT worker_pid int)
+    OUT state text, OUT reason text, OUT worker_pid int, OUT arrivals_per_second double precision)
     RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stat_partitions';
 COMMENT ON FUNCTION pulse._stat_partitions() IS 'the partitions in shared memory';
 
@@ -35,7 +35,7 @@ SELECT o.pipeline, o.topic, o.partition, s.worker_pid, o.next_offset, s.low, s.h
        CASE WHEN s.high IS NULL THEN NULL
             WHEN o.next_offset >= s.high THEN 0
             ELSE extract(epoch FROM clock_timestamp()
-                         - greatest(o.last_kafka_timestamp, s.caught_up_at))::double precision
+                         - least(greatest(o.last_kafka_timestamp, s.caught_up_at), clock_timestamp()))::double precision
        END AS lag_seconds,
        CASE WHEN s.state IN ('offset_lost', 'topic_changed', 'quarantined') THEN s.state
             WHEN p.desired_state <> 'running' THEN p.desired_state
@@ -44,14 +44,18 @@ SELECT o.pipeline, o.topic, o.partition, s.worker_pid, o.next_offset, s.low, s.h
             WHEN w.pid IS NULL THEN 'starting'
             ELSE s.state END AS state,
        s.reason, s.watermarks_at, o.last_kafka_timestamp,
-       o.records, o.rows, o.duplicates, o.rejects, o.filtered
+       o.records, o.rows, o.duplicates, o.rejects, o.filtered, o.updated_at AS last_commit_at, s.caught_up_at,
+       s.arrivals_per_second
   FROM pulse.offsets o
   LEFT JOIN pulse._stat_partitions() s USING (pipeline, topic, partition)
   LEFT JOIN pulse.pipelines p ON p.name = o.pipeline
   LEFT JOIN pulse._stat_pipelines() c ON c.pipeline = o.pipeline
   LEFT JOIN pulse._stat_workers() w ON w.pid = s.worker_pid AND w.pipeline = o.pipeline;
 COMMENT ON VIEW pulse.stat_partition IS
-'one row per partition: next offset, watermarks of the broker (as of watermarks_at), lag in records and in seconds (age of the newest committed record while behind)';
+'one row per partition: next offset, watermarks of the broker (as of watermarks_at), lag in records and in seconds.
+lag_seconds is an upper bound of the age of the oldest record that is not committed: time since the kafka_timestamp of the last committed record, or since next_offset was last
+seen at the end of the log, whichever is later; 0 when caught up, NULL while neither is known. kafka_timestamp may be the producer''s clock (message.timestamp.type).
+arrivals_per_second: growth of the log between the last two looks at the broker; NULL before the second';
 
 CREATE VIEW pulse.stat_pipeline AS
 SELECT p.name AS pipeline, p.topics, p.target,
@@ -77,7 +81,8 @@ SELECT p.name AS pipeline, p.topics, p.target,
             ELSE coalesce(w.hint, c.hint) END AS hint,
        coalesce(CASE WHEN c.state = 'running' THEN w.since END, c.since, p.changed_at) AS since,
        w.next_retry_at, coalesce(w.workers, 0) AS workers, coalesce(w.records_per_second, 0) AS records_per_second,
-       o.lag, o.lag_seconds, w.last_commit_at AS last_batch_at, o.records, o.rows, o.duplicates, o.rejects, o.filtered
+       o.lag, o.lag_seconds, w.last_commit_at AS last_batch_at, o.records, o.rows, o.duplicates, o.rejects, o.filtered,
+       coalesce(o.arrivals_per_second, 0) AS arrivals_per_second
   FROM (SELECT *, row_number() OVER (ORDER BY name) AS rank FROM pulse.pipelines) p
   LEFT JOIN pulse._stat_pipelines() c ON c.pipeline = p.name
   LEFT JOIN LATERAL (
@@ -90,14 +95,15 @@ SELECT p.name AS pipeline, p.topics, p.target,
   LEFT JOIN LATERAL (
        SELECT sum(t.lag)::bigint AS lag, max(t.lag_seconds) AS lag_seconds, sum(t.records)::bigint AS records,
               sum(t.rows)::bigint AS rows, sum(t.duplicates)::bigint AS duplicates, sum(t.rejects)::bigint AS rejects,
-              sum(t.filtered)::bigint AS filtered,
+              sum(t.filtered)::bigint AS filtered, sum(t.arrivals_per_second) AS arrivals_per_second,
               min(t.state) FILTER (WHERE t.state IN ('offset_lost', 'topic_changed', 'quarantined')) AS state,
               min(format('partition %s of topic %s: %s', t.partition, t.topic, t.reason))
                   FILTER (WHERE t.state IN ('offset_lost', 'topic_changed', 'quarantined', 'retrying')) AS reason
          FROM pulse.stat_partition t WHERE t.pipeline = p.name) o ON true
  UNION ALL
 -- A default pipeline that waits to be made.
-SELECT c.pipeline, NULL, NULL, c.state, c.reason, c.hint, c.since, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+SELECT c.pipeline, NULL, NULL, c.state, c.reason, c.hint, c.since, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0
   FROM pulse._stat_pipelines() c WHERE NOT EXISTS (SELECT FROM pulse.pipelines p WHERE p.name = c.pipeline);
 COMMENT ON VIEW pulse.stat_pipeline IS
-'one row per pipeline: state (starting running idle paused retrying stopped failed offset_lost topic_changed quarantined) with reason and hint, rate over the last 10 s, lag in records and seconds';
+'one row per pipeline: state (starting running idle paused retrying stopped failed offset_lost topic_changed quarantined) with reason and hint, records written per second over the last 10 s and arriving since the last look at the broker,
+lag in records (sum) and seconds (the largest of its partitions; pulse.stat_partition says what it means), next_retry_at while retrying';

@@ -6,8 +6,12 @@ GRANT USAGE ON SCHEMA pulse TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pulse._batch(), pulse._at_record(int) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION pulse.ingest_horizon(), pulse._error_codes() TO PUBLIC;
 GRANT SELECT ON pulse.error_codes TO PUBLIC;
-GRANT EXECUTE ON FUNCTION pulse._stat_workers(), pulse._stat_pipelines(), pulse._stat_partitions() TO pg_monitor;
+-- The rights on live.* decide who reads counters.
+GRANT EXECUTE ON FUNCTION pulse._require_counter(text), pulse.daily_count(text, date), pulse.hourly_counts(text, date),
+    pulse.user_daily_count(text, text, date) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION pulse._stat_workers(), pulse._stat_pipelines(), pulse._stat_partitions(), pulse.health(),
+    pulse.metrics(text) TO pg_monitor;
 GRANT SELECT ON pulse.pipelines, pulse.offsets, pulse.offset_log, pulse.gaps, pulse.batch_log, pulse.stat_worker,
-    pulse.stat_partition, pulse.stat_pipeline TO pg_monitor;
+    pulse.stat_partition, pulse.stat_pipeline, pulse.top TO pg_monitor;
 
 SELECT pulse._wake();

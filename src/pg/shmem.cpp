@@ -129,6 +129,8 @@ FindPartition(const char *pipeline, const char *topic, int32_t partition, bool c
     CopyText(free_slot->topic, kTopicBytes, topic);
     free_slot->partition = partition;
     free_slot->next_offset = free_slot->low = free_slot->high = -1;
+    free_slot->watched_high = -1;
+    free_slot->arrivals_per_second = -1;
     free_slot->state = State::kStarting;
     return free_slot;
 }

@@ -88,6 +88,9 @@ struct PartitionSlot {
     int64_t next_offset; // committed; -1 = unknown
     int64_t low, high;   // -1 = unknown
     int64_t watermarks_at;
+    int64_t watched_at;           // when the coordinator last looked, 0 = never
+    int64_t watched_high;         // and what high was then
+    double arrivals_per_second;   // between its last two looks; -1 = unknown
     int64_t last_kafka_timestamp; // TimestampTz of the last committed record, 0 = none
     int64_t caught_up_at;         // when next_offset last equalled high, 0 = never
     State state;

@@ -153,8 +153,8 @@ PULSE_SQL_FUNCTION(pulse_stat_partitions)
         CopySlot(&slot, &shared_slot, sizeof(slot));
         if (!slot.is_used)
             continue;
-        Datum values[12];
-        bool nulls[12] = {};
+        Datum values[13];
+        bool nulls[13] = {};
         int i = 0;
         values[i++] = CStringGetTextDatum(slot.pipeline);
         values[i++] = CStringGetTextDatum(slot.topic);
@@ -169,6 +169,8 @@ PULSE_SQL_FUNCTION(pulse_stat_partitions)
         values[i] = TextOrNull(slot.reason, &nulls[i]), i++;
         nulls[i] = slot.worker_pid == 0;
         values[i++] = Int32GetDatum(slot.worker_pid);
+        nulls[i] = slot.arrivals_per_second < 0;
+        values[i++] = Float8GetDatum(slot.arrivals_per_second);
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
     return static_cast<Datum>(0);

@@ -180,6 +180,12 @@ PublishWatermarks(const std::string &name,
                 pg::FindPartition(name.c_str(), entry.topic.c_str(), entry.partition, true);
             if (slot == nullptr)
                 continue;
+            double seconds = static_cast<double>(now - slot->watched_at) / kSecond;
+            if (slot->watched_high >= 0 && entry.high >= slot->watched_high && seconds >= 0.1)
+                slot->arrivals_per_second =
+                    static_cast<double>(entry.high - slot->watched_high) / seconds;
+            slot->watched_high = entry.high;
+            slot->watched_at = now;
             slot->low = entry.low;
             slot->high = entry.high;
             slot->watermarks_at = now;
