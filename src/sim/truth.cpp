@@ -70,10 +70,13 @@ void
 Truth::SettleUser(const Seen *first, const Seen *last)
 {
     std::vector<int32_t> active_days;
-    std::map<int32_t, int> ordered_by_day; // the most steps a session of the day took
+    struct Steps {
+        int taken = 0;   // as bits, in any order
+        int ordered = 0; // the most steps a session took in order
+    };
+    std::map<int32_t, Steps> steps_by_day; // of the session's start
     int64_t visit_start_ms = 0;
     Session *session = nullptr;
-    uint8_t steps_of_day = 0;
     for (const Seen *seen = first; seen != last; seen++) {
         const int32_t day = DayOf(seen->event_ms);
         const bool is_new_visit =
@@ -100,23 +103,20 @@ Truth::SettleUser(const Seen *first, const Seen *last)
         const auto step = static_cast<uint8_t>(seen->type);
         if (step == session->ordered_steps)
             session->ordered_steps++;
-        int &ordered = ordered_by_day[DayOf(session->start_ms)];
-        ordered = std::max(ordered, static_cast<int>(session->ordered_steps));
+        Steps &steps = steps_by_day[DayOf(session->start_ms)];
+        steps.taken |= 1 << step;
+        steps.ordered = std::max(steps.ordered, static_cast<int>(session->ordered_steps));
 
-        if (active_days.empty() || active_days.back() != day) {
+        if (active_days.empty() || active_days.back() != day)
             active_days.push_back(day);
-            steps_of_day = 0;
-        }
-        Day &counts = days_[day];
-        counts.events++;
-        counts.late_events += seen->is_late ? 1 : 0;
-        if ((steps_of_day & (1 << step)) == 0)
-            counts.step_users[step]++;
-        steps_of_day = static_cast<uint8_t>(steps_of_day | (1 << step));
+        days_[day].events++;
+        days_[day].late_events += seen->is_late ? 1 : 0;
     }
-    for (const auto &[day, steps] : ordered_by_day)
-        for (int step = 0; step < steps; step++)
-            days_[day].ordered_step_users[step]++;
+    for (const auto &[day, steps] : steps_by_day)
+        for (int step = 0; step < kEventTypes; step++) {
+            days_[day].step_users[step] += (steps.taken >> step) & 1;
+            days_[day].ordered_step_users[step] += steps.ordered > step ? 1 : 0;
+        }
     CountActive(active_days, 1, &Day::active_users);
     CountActive(active_days, 7, &Day::active_users_7d);
     CountActive(active_days, 30, &Day::active_users_30d);

@@ -10,21 +10,25 @@ from harness.place import wait_until
 TROUBLE = "late => 0.03, duplicates => 0.02, malformed => 0.02, out_of_order => 0.05, bots => 0.05"
 
 # The rules of sim.sessions, once more in SQL.
-SESSIONS = """
+VISITS = """
     WITH gaps AS (
         SELECT *, event_timestamp - lag(event_timestamp) OVER (PARTITION BY user_id ORDER BY event_timestamp) AS gap
           FROM raw.events),
     visits AS (
         SELECT *, max(event_timestamp) FILTER (WHERE gap IS NULL OR gap > interval '30 minutes')
                   OVER (PARTITION BY user_id ORDER BY event_timestamp) AS visit FROM gaps),
-    sessions AS (
-        SELECT user_id, min(event_timestamp) AS began, max(event_timestamp) AS ended, count(*) AS events,
+    parts AS (
+        SELECT *, floor(extract(epoch FROM event_timestamp - visit) / 86400) AS part FROM visits),
+    numbered AS (
+        SELECT *, min(event_timestamp) OVER (PARTITION BY user_id, visit, part) AS began FROM parts)
+"""
+SESSIONS = f"""{VISITS}
+        SELECT user_id, began, max(event_timestamp) AS ended, count(*) AS events,
                count(*) FILTER (WHERE event_type = 'page_view') AS page_views,
                (array_agg(page_url ORDER BY event_timestamp))[1] AS landing_page,
                (array_agg(page_url ORDER BY event_timestamp DESC))[1] AS exit_page,
                bool_or(event_type = 'payment') AS is_converted
-          FROM visits GROUP BY user_id, visit, floor(extract(epoch FROM event_timestamp - visit) / 86400))
-    SELECT * FROM sessions
+          FROM numbered GROUP BY user_id, began
 """
 TRUE_SESSIONS = """
     SELECT user_id, session_started_at, session_ended_at, events, page_views, landing_page, exit_page, is_converted
@@ -59,9 +63,9 @@ def test_what_arrives_is_the_truth(kept, how_many, seed):
                    WHERE kafka_timestamp - event_timestamp > interval '5 minutes'), count(DISTINCT user_id)
           FROM raw.events GROUP BY 1 ORDER BY 1""") \
         == kept.query("SELECT day, events, late_events, active_users FROM sim.days WHERE events > 0 ORDER BY 1")
-    assert kept.query("""
-        SELECT (event_timestamp AT TIME ZONE 'UTC')::date, funnel_step_index, event_type, count(DISTINCT user_id)
-          FROM raw.events GROUP BY 1, 2, 3 ORDER BY 1, 2""") \
+    assert kept.query(f"""{VISITS}
+        SELECT (began AT TIME ZONE 'UTC')::date, funnel_step_index, event_type, count(DISTINCT user_id)
+          FROM numbered GROUP BY 1, 2, 3 ORDER BY 1, 2""") \
         == kept.query("SELECT day, step, event_type, users FROM sim.funnel_daily WHERE users > 0 ORDER BY 1, 2")
     late = kept.value("SELECT sum(late_events)::float8 / sum(events) FROM sim.days")
     assert 0.02 < late < 0.04
