@@ -14,7 +14,7 @@ COLUMNS = {
     "fct_sessions": "user_id, session_date, session_started_at, session_ended_at, events, page_views, late_events, "
                     "landing_page_url, landing_page, exit_page, referrer, device, is_bounce, is_engaged, is_converted, "
                     "is_continued, ordered_steps, visit_started_at",
-    "fct_funnel_daily": "session_date, funnel_step, step_name, users, step_conversion, overall_conversion, "
+    "fct_funnel_daily": "date_day, funnel_step, step_name, users, step_conversion, overall_conversion, "
                         "users_ordered, step_conversion_ordered, overall_conversion_ordered",
     "fct_user_engagement_daily": "date_day, dau, wau, mau, new_users, stickiness, weekly_stickiness",
     "fct_retention_weekly": "cohort_week, active_week, weeks_since_first, cohort_users, active_users, retention",
@@ -113,7 +113,7 @@ def truth(events):
              sum(map(is_late, s.events)), s.first("page_url"), s.landing,
              bare(s.first("page_url", s.events[::-1])), s.first("referrer"), s.first("device"), s.bounce, s.engaged,
              s.converted, s.begin != s.visit, s.ordered, moment(s.visit)) for s in sessions},
-        "fct_funnel_daily": funnel(sessions),
+        "fct_funnel_daily": funnel(sessions, events, calendar),
         "fct_user_engagement_daily": engagement(days_of, calendar),
         "fct_retention_weekly": retention(days_of, calendar),
         "fct_landing_pages": landing_pages(sessions),
@@ -123,11 +123,13 @@ def truth(events):
     }
 
 
-def funnel(sessions):
-    rows = set()
-    for date in {day(s.begin) for s in sessions}:
+def funnel(sessions, events, calendar):
+    rows, took = set(), defaultdict(set)
+    for event in events:
+        took[day(event.at), event.event_type].add(event.user_id)
+    for date in calendar:
         today = [s for s in sessions if day(s.begin) == date]
-        anyhow = [len({s.user for s in today if step in s.types}) for step in STEPS]
+        anyhow = [len(took[date, step]) for step in STEPS]
         ordered = [len({s.user for s in today if s.ordered > number}) for number in range(len(STEPS))]
         for number, step in enumerate(STEPS):
             rows.add((date, number, step,

@@ -1,6 +1,8 @@
-"""The models behind a pipeline that runs: nothing that commits later is missed."""
+"""The models behind a pipeline that runs: nothing that commits later is missed, and what the simulator
+knows is what they say."""
 
 import signal
+import threading
 
 import pytest
 from harness.place import Process, start_time, wait_until
@@ -49,3 +51,48 @@ def test_letters_are_counted_by_reason_and_fresh_data_is_fresh(pulse, make_dbt):
         pulse.query("SELECT error_code, count(*) FROM raw.dlq GROUP BY 1 ORDER BY 1") != []
     results = dbt.invoke("source", "freshness")
     assert results["source.pulse.pulse.events"]["status"] == "pass"
+
+
+# What the simulator knows about its stream, table by table, beside what the models say.
+TRUTH = {
+    "sessions": ("""
+        SELECT user_id, session_started_at, session_ended_at, events, page_views, landing_page, exit_page, device,
+               ordered_steps, is_bounce, is_converted FROM sim.sessions""", """
+        SELECT user_id, session_started_at, session_ended_at, events, page_views, landing_page_url, exit_page, device,
+               ordered_steps, is_bounce, is_converted FROM analytics.fct_sessions"""),
+    "active users": (
+        "SELECT day, active_users, active_users_7d, active_users_30d FROM sim.days",
+        "SELECT date_day, dau, wau, mau FROM analytics.fct_user_engagement_daily"),
+    "late events": (
+        "SELECT day, events, late_events FROM sim.days WHERE events > 0",
+        "SELECT event_date, events, late_events FROM analytics.fct_late_events_daily"),
+    "funnel": (
+        "SELECT day, step, event_type, users, ordered_users FROM sim.funnel_daily",
+        "SELECT date_day, funnel_step, step_name, users, users_ordered FROM analytics.fct_funnel_daily"),
+    "rejects": (
+        "SELECT error_code, count FROM sim.rejects",
+        "SELECT error_code, sum(letters)::bigint FROM analytics.fct_dead_letters_daily GROUP BY 1"),
+}
+
+
+@pytest.mark.parametrize("seed", (1, 2, 3))
+def test_marts_say_what_the_simulator_knows(pulse, make_dbt, how_many, seed):
+    """With models built once in the middle of the stream, wherever that is, and once behind its end."""
+    pulse.broker.alter_topic(pulse.topic, **{"retention.ms": "-1"})
+    dbt = make_dbt(pulse.cluster)
+    events = how_many(10_000, 1_000_000)
+    with pulse.connect() as connection:
+        shop = threading.Thread(target=connection.execute, args=[f"""
+            CALL pulse.simulate(events => {events}, users => {events // 20}, duration => '5 days', seed => {seed},
+                start_at => date_trunc('hour', now()) - interval '6 days', late => 0.03, duplicates => 0.02,
+                malformed => 0.02, out_of_order => 0.05, bots => 0.05)"""])
+        shop.start()
+        pulse.wait_for("SELECT count(*) > 1000 FROM raw.events", "the stream", 60)
+        dbt.invoke("run")
+        shop.join()
+    pulse.wait_caught_up()
+    dbt.invoke("run")
+    for what, (known, said) in TRUTH.items():
+        assert pulse.value(f"SELECT count(*) FROM ({known}) AS known") > 0
+        different = pulse.query(f"(({known}) EXCEPT ALL ({said})) UNION ALL (({said}) EXCEPT ALL ({known})) LIMIT 5")
+        assert different == [], f"{what}: {different}"

@@ -1,29 +1,43 @@
 {%- set steps = var('pulse__funnel_steps') %}
 
-with user_days as (
+with days as (
+
+    select date_day
+    from {{ ref('dim_dates') }}
+
+),
+
+anyhow as (
+
+    select
+        {%- for step in steps %}
+        count(*) filter (where has_step_{{ loop.index0 }}) as users_{{ loop.index0 }},
+        {%- endfor %}
+        activity_date as date_day
+    from {{ ref('int_user_days') }}
+    group by activity_date
+
+),
+
+furthest as (
 
     select
         session_date,
         user_id,
-        {%- for step in steps %}
-        bool_or(has_step_{{ loop.index0 }}) as has_step_{{ loop.index0 }},
-        {%- endfor %}
         max(ordered_steps) as ordered_steps
     from {{ ref('fct_sessions') }}
     group by session_date, user_id
 
 ),
 
--- One scan for all steps; the rows are made of its columns.
-counts as (
+in_order as (
 
     select
         {%- for step in steps %}
-        count(*) filter (where has_step_{{ loop.index0 }}) as users_{{ loop.index0 }},
-        count(*) filter (where ordered_steps > {{ loop.index0 }}) as users_ordered_{{ loop.index0 }},
+        count(*) filter (where ordered_steps > {{ loop.index0 }}) as users_{{ loop.index0 }},
         {%- endfor %}
-        session_date
-    from user_days
+        session_date as date_day
+    from furthest
     group by session_date
 
 ),
@@ -36,12 +50,14 @@ step_counts as (
 
     {% endif -%}
     select
-        session_date,
+        days.date_day,
         {{ loop.index0 }}::smallint as funnel_step,
         '{{ step }}' as step_name,
-        users_{{ loop.index0 }} as users,
-        users_ordered_{{ loop.index0 }} as users_ordered
-    from counts
+        coalesce(anyhow.users_{{ loop.index0 }}, 0) as users,
+        coalesce(in_order.users_{{ loop.index0 }}, 0) as users_ordered
+    from days
+    left join anyhow on days.date_day = anyhow.date_day
+    left join in_order on days.date_day = in_order.date_day
     {%- endfor %}
 
 ),
@@ -55,12 +71,12 @@ neighbours as (
         first_value(users) over steps_in_order as users_at_first,
         first_value(users_ordered) over steps_in_order as users_ordered_at_first
     from step_counts
-    window steps_in_order as (partition by session_date order by funnel_step)
+    window steps_in_order as (partition by date_day order by funnel_step)
 
 )
 
 select
-    session_date,
+    date_day,
     funnel_step,
     step_name,
     users,
