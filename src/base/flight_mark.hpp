@@ -19,6 +19,12 @@ struct FlightMark {
     int64_t kafka_offset() const { return next_offset - 1; }
     std::string_view topic_name() const { return {topic, static_cast<size_t>(topic_length)}; }
 
+    bool IsSame(const FlightMark &other) const
+    {
+        return IsSet() && next_offset == other.next_offset && partition == other.partition &&
+               topic_name() == other.topic_name();
+    }
+
     void Set(std::string_view of_topic, int32_t of_partition, int64_t at_offset)
     {
         if (partition != of_partition || topic_name() != of_topic) {

@@ -132,11 +132,7 @@ FindFlight(Flight *flights, const char *pipeline, int worker_index)
 void
 Suspicion(Suspect *suspect, const FlightMark &mark)
 {
-    bool is_same = suspect->record.IsSet() && mark.IsSet() &&
-                   suspect->record.next_offset == mark.next_offset &&
-                   suspect->record.partition == mark.partition &&
-                   suspect->record.topic_name() == mark.topic_name();
-    int deaths = is_same ? suspect->deaths : 0;
+    int deaths = suspect->record.IsSame(mark) ? suspect->deaths : 0;
     suspect->record = mark;
     suspect->deaths = mark.IsSet() ? deaths + 1 : 0;
     if (mark.IsSet())
@@ -208,8 +204,17 @@ NoteWriting(uint32_t count)
 void
 NoteWritten()
 {
+    // It was worked on, whatever came of it, and did not kill.
+    if (my_flight->writing.IsSame(my_flight->suspects[1].record))
+        my_flight->suspects[1] = {};
     my_flight->writing.Clear();
     my_flight->records_writing = 0;
+}
+
+bool
+IsCloseToQuarantine()
+{
+    return my_flight->suspects[1].deaths >= kDeathsUntilQuarantine - 1;
 }
 
 uint32_t

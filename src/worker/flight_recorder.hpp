@@ -14,8 +14,8 @@
 namespace pulse::worker {
 
 // A record that was in flight when its worker died is set aside after so many deaths in a row.
-// Two would do for a record that is decoded; a third protects one that waits for a lock while
-// somebody kills workers from outside.
+// Two would do for a record that is decoded, which takes a microsecond; one that is written may
+// take its time while somebody kills workers from outside.
 constexpr int kDeathsUntilQuarantine = 3;
 
 struct Suspect {
@@ -50,6 +50,10 @@ void StartFlight(const char *pipeline, int worker_index);
 // The records [begin, end) are about to be written in one transaction; a single one is known.
 void NoteWriting(uint32_t count);
 void NoteWritten(); // or given up
+
+// One more death while it is written would condemn a record: it must not be found waiting for a
+// lock.
+bool IsCloseToQuarantine();
 
 // How many records the next transaction may hold: one while the culprit is looked for.
 uint32_t AllowedInFlight();

@@ -49,7 +49,7 @@ SetSafeSession()
         {"default_transaction_read_only", "off"},
         {"default_transaction_isolation", "read committed"},
         {"row_security", "off"},
-        {"lock_timeout", "5s"},
+        {"lock_timeout", kLockTimeout},
         {"statement_timeout", "0"},
         {"idle_in_transaction_session_timeout", "0"},
         {"application_name", "pulse"},

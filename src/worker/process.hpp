@@ -3,6 +3,9 @@
 
 namespace pulse::worker {
 
+// lock_timeout of an ordinary worker.
+inline constexpr char kLockTimeout[] = "5s";
+
 // Signals, connection to pulse.database as bootstrap superuser, safe session settings, slot. False
 // when another process has the slot: nothing to do then.
 bool StartProcess(int slot_index);

@@ -82,6 +82,18 @@ class Worker {
                (definition_version_ != 0 && my_slot->definition_version != definition_version_);
     }
 
+    // With a record under suspicion nobody waits long for a lock: the try ends with an error, which
+    // acquits it, and no kill from outside finds it at work.
+    void SetPatience(bool is_patient)
+    {
+        if (std::exchange(is_patient_, is_patient) == is_patient)
+            return;
+        pg::CallPg([&] {
+            SetConfigOption("lock_timeout", is_patient ? kLockTimeout : "1ms", PGC_SUSET,
+                            PGC_S_OVERRIDE);
+        });
+    }
+
     void Step()
     {
         pg::CheckInterrupts();
@@ -240,6 +252,7 @@ class Worker {
                      end - done_);
             pgstat_report_activity(STATE_RUNNING, activity);
         });
+        SetPatience(!IsCloseToQuarantine());
         BatchResult result = WriteBatch(&pipeline_, *batch_, done_, end, &log_, &is_target_stale);
         switch (result.end) {
         case BatchEnd::kCommitted:
@@ -361,6 +374,7 @@ class Worker {
     int64_t definition_version_ = 0;
     int64_t assignment_version_ = 0;
     std::unique_ptr<ingest::Batch> batch_;
+    bool is_patient_ = true;
     uint32_t done_ = 0;                 // records of batch_ that are committed
     uint32_t write_limit_ = UINT32_MAX; // records per transaction; halved when one is too much
     BatchLog log_;

@@ -3,6 +3,7 @@ the server at most; its neighbours and the other partitions go on. Whoever is ki
 no suspect."""
 
 import re
+from datetime import datetime, timezone
 
 import pytest
 from harness.pipeline import event
@@ -150,6 +151,35 @@ def test_who_is_ended_by_others_is_no_suspect(pulse, end):
     pulse.wait_caught_up()
     assert pulse.letters() == [] and pulse.count() == 50
     assert "died at the record" not in pulse.cluster.log_text()
+    pulse.check()
+
+
+@pytest.mark.topic(partitions=1)
+@pytest.mark.server(pulse__batch_max_rows=400, max_prepared_transactions=1)
+def test_kills_while_a_record_waits_for_a_lock_do_not_condemn_it(pulse, how_many):
+    """A prepared transaction holds its key, and whenever the worker waits for it, it is killed."""
+    pulse.crashes_expected = True
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    values = stream("p0", 50, {20}, {"event_timestamp": now})
+    pulse.produce([event(event_timestamp=now)], partition=0)  # so that the day's partition is there
+    pulse.wait_caught_up()
+    with pulse.connect(autocommit=False) as holder:
+        holder.execute("INSERT INTO raw.events (event_id, event_type, user_id, event_timestamp) "
+                       "VALUES ('p0-00020', 'x', 'x', %s)", (now,))
+        holder.execute("PREPARE TRANSACTION 'holder'")
+    pulse.produce(values, partition=0)
+    waits = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pulse worker' AND wait_event_type = 'Lock'"
+    killed = set()
+    for _ in range(how_many(5, 60)):
+        pid = wait_until(lambda: {pid for pid, in pulse.query(waits)} - killed, "a worker that waits", 60)
+        killed |= pid
+        since = pulse.cluster.log_mark()
+        Process(pid.pop()).send(9)
+        pulse.cluster.wait_recovered(since)
+    pulse.query("ROLLBACK PREPARED 'holder'")
+    pulse.wait_caught_up()
+    assert pulse.letters() == [] and pulse.count() == 51
+    assert "quarantined" not in pulse.cluster.log_text()
     pulse.check()
 
 
