@@ -89,9 +89,9 @@ BEGIN
         ordered_users bigint NOT NULL,
         PRIMARY KEY (run_id, day, step)
     );
-    COMMENT ON COLUMN sim.funnel_daily.users IS 'who took it, in any order, in a session that began on that day';
+    COMMENT ON COLUMN sim.funnel_daily.users IS 'who took the step on that day, in any order';
     COMMENT ON COLUMN sim.funnel_daily.ordered_users IS
-        'the same, but after all steps before it in order';
+        'who took it after all steps before it, in one session that began on that day';
 
     CREATE TABLE sim.rejects (
         run_id     bigint NOT NULL,

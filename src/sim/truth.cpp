@@ -71,10 +71,10 @@ Truth::SettleUser(const Seen *first, const Seen *last)
 {
     std::vector<int32_t> active_days;
     struct Steps {
-        int taken = 0;   // as bits, in any order
-        int ordered = 0; // the most steps a session took in order
+        int taken = 0;   // on that day, as bits
+        int ordered = 0; // the most that a session which began on that day took in order
     };
-    std::map<int32_t, Steps> steps_by_day; // of the session's start
+    std::map<int32_t, Steps> steps_by_day;
     int64_t visit_start_ms = 0;
     Session *session = nullptr;
     for (const Seen *seen = first; seen != last; seen++) {
@@ -103,9 +103,9 @@ Truth::SettleUser(const Seen *first, const Seen *last)
         const auto step = static_cast<uint8_t>(seen->type);
         if (step == session->ordered_steps)
             session->ordered_steps++;
-        Steps &steps = steps_by_day[DayOf(session->start_ms)];
-        steps.taken |= 1 << step;
-        steps.ordered = std::max(steps.ordered, static_cast<int>(session->ordered_steps));
+        steps_by_day[day].taken |= 1 << step;
+        int &ordered = steps_by_day[DayOf(session->start_ms)].ordered;
+        ordered = std::max(ordered, static_cast<int>(session->ordered_steps));
 
         if (active_days.empty() || active_days.back() != day)
             active_days.push_back(day);

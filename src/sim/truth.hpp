@@ -34,7 +34,7 @@ struct Session {
     bool is_converted = false; // has a payment
 };
 
-// By day (UTC) of the events; sessions and the funnel by the day on which the session began.
+// By day (UTC) of the events; sessions and ordered steps by the day on which the session began.
 struct Day {
     int64_t events = 0;
     int64_t late_events = 0;

@@ -15,10 +15,9 @@ PAIRS = {
         f"SELECT session_date, count(*) FROM analytics.fct_sessions WHERE session_date BETWEEN {DAYS} GROUP BY 1",
         "SELECT day, sessions FROM sim.days WHERE sessions > 0"),
     "funnel per day and step": (
-        "SELECT session_date, funnel_step, step_name, users, users_ordered FROM analytics.fct_funnel_daily"
-        f" WHERE session_date BETWEEN {DAYS}",
-        "SELECT f.day, f.step, f.event_type, f.users, f.ordered_users FROM sim.funnel_daily f JOIN sim.days d USING (day)"
-        " WHERE d.sessions > 0"),
+        f"SELECT date_day, funnel_step, step_name, users, users_ordered FROM analytics.fct_funnel_daily"
+        f" WHERE date_day BETWEEN {DAYS}",
+        "SELECT day, step, event_type, users, ordered_users FROM sim.funnel_daily"),
     "daily, weekly, monthly users": (
         f"SELECT date_day, dau, wau, mau FROM analytics.fct_user_engagement_daily WHERE date_day BETWEEN {DAYS}",
         "SELECT day, active_users, active_users_7d, active_users_30d FROM sim.days"),
