@@ -32,8 +32,10 @@ int guc_queue_memory_kb;
 int guc_reject_newer_than_s;
 int guc_reject_older_than_s;
 int guc_retention_s;
+int guc_stall_after_ms = 60000;
 int guc_workers;
 double guc_max_error_ratio;
+bool guc_claim_all = false;
 
 namespace {
 
@@ -205,6 +207,13 @@ DefineSettings(bool preloaded)
                              nullptr, &guc_max_error_ratio, 0.5, 0.0, 1.0, PGC_SIGHUP, 0, nullptr,
                              nullptr, nullptr);
 #ifdef PULSE_TESTING
+    DefineCustomBoolVariable("pulse.claim_all",
+                             "Each worker takes all partitions, as if it were alone.",
+                             "Test builds only.", &guc_claim_all, false, PGC_SIGHUP,
+                             GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("pulse.stall_after", "When a silent worker counts as stalled.",
+                            "Test builds only.", &guc_stall_after_ms, 60000, 100, INT_MAX,
+                            PGC_SIGHUP, GUC_UNIT_MS | GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
     DefineCustomStringVariable("pulse.fault",
                                "Fault to inject: point:action[:count], comma separated.",
                                "Test builds only.", &guc_fault, "", PGC_SIGHUP, GUC_NOT_IN_SAMPLE,

@@ -34,8 +34,10 @@ extern int guc_queue_memory_kb;
 extern int guc_reject_newer_than_s;
 extern int guc_reject_older_than_s;
 extern int guc_retention_s;
+extern int guc_stall_after_ms; // set by test builds only
 extern int guc_workers;
 extern double guc_max_error_ratio;
+extern bool guc_claim_all; // set by test builds only
 
 // Defines them all; called by _PG_init. preloaded = from shared_preload_libraries.
 void DefineSettings(bool preloaded);

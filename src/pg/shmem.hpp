@@ -46,7 +46,8 @@ struct ProcessSlot {
     bool is_wanted; // false: finish the batch in flight and exit
     int32_t pid;    // 0 = not running
     int32_t worker_index;
-    int32_t worker_count;
+    int32_t worker_rank;  // which share of the partitions it has, -1 = none
+    int32_t worker_count; // that share them
     char pipeline[kNameBytes];
     int64_t definition_version; // pulse.pipelines.version to run with
     int64_t assignment_version; // changes when partitions come or go
@@ -61,6 +62,7 @@ struct ProcessSlot {
     char hint[kReasonBytes];
     Phase phase;
     int64_t started_at;
+    int64_t expected_by; // TimestampTz; a worker that says nothing until then does not move
     int64_t last_commit_at;
     int64_t writer_since; // TimestampTz of the batch being written, 0 = none: ingest_horizon()
     int64_t batch_count, record_count, row_count, duplicate_count, reject_count;

@@ -248,8 +248,11 @@ class Coordinator {
     void Reconcile()
     {
         for (auto &[name, known] : pipelines_) {
+            // Settings that are bad now (a secrets file being replaced, say) end no worker that
+            // runs.
             bool wants = known.desired_state == "running" && known.halts == 0 &&
-                         !known.partitions.empty() && known.config_error.empty();
+                         !known.partitions.empty() &&
+                         (known.config_error.empty() || HasWorkers(name));
             int count = std::min(known.workers, static_cast<int32_t>(known.partitions.size()));
             WantWorkers(&known, wants ? count : 0);
             PublishPipeline(known);

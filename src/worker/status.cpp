@@ -1,7 +1,9 @@
 #include "worker/status.hpp"
 
+#include <algorithm>
 #include <csignal>
 
+#include "pg/guc.hpp"
 #include "pg/prelude.hpp"
 
 namespace pulse::worker {
@@ -58,6 +60,7 @@ ClaimSlot(int slot_index)
         slot->reason[0] = slot->hint[0] = '\0';
         slot->next_retry_at = 0;
         slot->writer_since = 0;
+        slot->expected_by = 0;
         slot->batch_count = slot->record_count = slot->row_count = 0;
         slot->duplicate_count = slot->reject_count = 0;
         my_slot = slot;
@@ -66,6 +69,13 @@ ClaimSlot(int slot_index)
     if (is_free)
         before_shmem_exit(ReleaseSlot, static_cast<Datum>(0));
     return is_free;
+}
+
+void
+Beat()
+{
+    int64_t silence_ms = std::max(pg::guc_stall_after_ms, 2 * pg::guc_batch_timeout_ms);
+    my_slot->expected_by = GetCurrentTimestamp() + silence_ms * 1000;
 }
 
 void

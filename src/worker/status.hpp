@@ -18,6 +18,10 @@ extern pg::ProcessSlot *my_slot;
 // Claims the slot for this process; false when another living process has it. PG regime.
 bool ClaimSlot(int slot_index);
 
+// A worker says that it lives, at least between two batches: one that doesn't for a minute, or
+// twice batch_timeout, loses its partitions to others.
+void Beat();
+
 void SetPhase(Phase phase);
 
 // State with reason and hint; logs a line when the state or the reason changed, and only then.

@@ -96,6 +96,7 @@ class Worker {
 
     void Step()
     {
+        Beat();
         pg::CheckInterrupts();
         if (!is_loaded_ || is_target_stale)
             LoadPipeline();
@@ -190,9 +191,11 @@ class Worker {
         int count = 0;
         pg::InTransaction([&] {
             count = pg::CallPg([&] {
-                return store::TakePartitions(my_slot->pipeline, my_slot->worker_index,
-                                             my_slot->worker_count, taken.data(),
-                                             static_cast<int>(taken.size()));
+                // claim_all (test builds): as if the others were not there.
+                return store::TakePartitions(my_slot->pipeline,
+                                             pg::guc_claim_all ? 0 : my_slot->worker_rank,
+                                             pg::guc_claim_all ? 1 : my_slot->worker_count,
+                                             taken.data(), static_cast<int>(taken.size()));
             });
         });
         taken.resize(static_cast<size_t>(count));
@@ -362,8 +365,10 @@ class Worker {
         // resume() clears next_retry_at, alter_pipeline() makes another version.
         while (my_slot->is_wanted && my_slot->next_retry_at != 0 &&
                my_slot->definition_version == version && GetCurrentTimestamp() < until &&
-               !ConfigReloadPending)
+               !ConfigReloadPending) {
+            Beat();
             pg::Wait(-1, std::max<int64_t>(1, (until - GetCurrentTimestamp()) / 1000));
+        }
     }
 
     PipelineState pipeline_{};

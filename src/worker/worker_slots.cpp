@@ -82,29 +82,105 @@ ForgiveWorkers(const char *name)
 
 namespace {
 
+// Which workers of a pipeline have which share of its partitions.
 struct Spread {
-    int count;       // workers that share the partitions
-    bool is_starved; // the launcher found no background worker slot for the next one
+    int count;           // that share the partitions
+    int end;             // indexes below are wanted
+    int32_t stalled_pid; // of one that does not move, 0 = none
+    bool is_starved;     // the launcher found no background worker slot for the last one
+    int32_t ranks[kMaxWorkersPerPipeline]; // -1 = no share
 };
 
-// PG regime. A worker that can't be started must not have partitions: they would wait for it. So
-// the first one without a process is wanted all the same, but the others share without it; when it
-// comes they share again.
+// PG regime. A worker that can't be started, or does not move, must have no partitions: they would
+// wait for it. The first without a process is wanted all the same, but the others share without it
+// until it comes. For one that does not move another one is started: taking its partitions raises
+// their fences, and should it ever wake up, its batch does not commit.
 Spread
-Assign(const KnownPipeline &known, int count)
+Distribute(const char *name, int count)
 {
-    const char *name = known.name.c_str();
-    Spread spread = {0, false};
-    while (spread.count < count) {
-        pg::ProcessSlot *slot = FindWorker(name, spread.count, true);
+    Spread spread = {};
+    int64_t now = GetCurrentTimestamp();
+    bool is_full = false;
+    while (spread.count < count && spread.end < kMaxWorkersPerPipeline && !is_full) {
+        pg::ProcessSlot *slot = FindWorker(name, spread.end, true);
         if (slot == nullptr)
             break;
-        spread.is_starved = slot->is_starved;
-        if (slot->is_starved && spread.count > 0)
-            break;
-        spread.count++;
+        bool is_stalled = slot->pid != 0 && slot->expected_by != 0 && now > slot->expected_by;
+        if (is_stalled)
+            spread.stalled_pid = slot->pid;
+        spread.is_starved = spread.is_starved || slot->is_starved;
+        is_full = slot->is_starved && spread.count > 0;
+        spread.ranks[spread.end++] = is_stalled || is_full ? -1 : spread.count++;
     }
     return spread;
+}
+
+// PG regime. True when somebody has to be started.
+bool
+Assign(const KnownPipeline &known, const Spread &spread, pg::ProcessSlot *slot, bool *must_wake)
+{
+    bool is_wanted = slot->worker_index < spread.end;
+    int rank = is_wanted ? spread.ranks[slot->worker_index] : -1;
+    int64_t assignment = (known.assignment_version * 64 + spread.count) * 64 + rank + 1;
+    bool is_redefined = slot->definition_version != known.version;
+    if (is_redefined) // whatever was wrong may be mended: start at once
+        slot->failure_count = slot->next_start_at = 0;
+    *must_wake = slot->pid != 0 && (is_redefined || slot->is_wanted != is_wanted ||
+                                    slot->assignment_version != assignment);
+    slot->is_wanted = is_wanted;
+    slot->worker_rank = rank;
+    slot->worker_count = Max(spread.count, 1);
+    slot->definition_version = known.version;
+    slot->assignment_version = assignment;
+    return is_wanted && slot->pid == 0;
+}
+
+// PG regime.
+Spread
+Publish(const KnownPipeline &known, int count)
+{
+    const char *name = known.name.c_str();
+    int32_t changed[kMaxWorkersPerPipeline] = {};
+    bool has_new = false;
+    pg::LockShared();
+    Spread spread = Distribute(name, count);
+    for (int index = 0; index < kMaxWorkersPerPipeline; index++) {
+        pg::ProcessSlot *slot = FindWorker(name, index, false);
+        if (slot == nullptr)
+            continue;
+        bool must_wake = false;
+        has_new = Assign(known, spread, slot, &must_wake) || has_new;
+        changed[index] = must_wake ? slot->pid : 0;
+    }
+    pg::UnlockShared();
+    for (int32_t pid : changed)
+        pg::WakeProcess(pid);
+    if (has_new)
+        pg::WakeLauncher();
+    return spread;
+}
+
+void
+Explain(const Spread &spread, int count, std::string *reason, std::string *hint)
+{
+    reason->clear();
+    hint->clear();
+    std::string of = " of " + std::to_string(count) + " workers run";
+    if (spread.stalled_pid != 0) {
+        std::string pid = std::to_string(spread.stalled_pid);
+        *reason = "worker process " + pid + " does not move: its partitions are handed over";
+        *hint = "It may be stopped, or wait for a disk or a standby. pg_terminate_backend(" + pid +
+                ") ends it.";
+    } else if (spread.is_starved) {
+        int running = spread.count == 1 && count == 1 ? 0 : spread.count;
+        *reason = "no free background worker slot: " + std::to_string(running) + of;
+        *hint = "Raise max_worker_processes and restart the server, or lower the number of "
+                "workers.";
+    } else if (spread.count < count) {
+        *reason = "pulse runs at most " + std::to_string(pg::kMaxProcesses - 1) +
+                  " workers in all: " + std::to_string(spread.count) + of;
+        *hint = "Lower the number of workers of this pipeline or of others.";
+    }
 }
 
 } // namespace
@@ -112,53 +188,21 @@ Assign(const KnownPipeline &known, int count)
 void
 WantWorkers(KnownPipeline *known, int count)
 {
-    Spread spread = pg::CallPg([&] {
-        int32_t changed[kMaxWorkersPerPipeline];
-        int changed_count = 0;
-        bool has_new = false;
-        pg::LockShared();
-        Spread found = Assign(*known, count);
-        int wanted = found.count + (found.is_starved ? 1 : 0);
-        int64_t assignment = known->assignment_version * 64 + found.count; // a new spread, too
-        for (int index = 0; index < kMaxWorkersPerPipeline; index++) {
-            pg::ProcessSlot *slot = FindWorker(known->name.c_str(), index, false);
-            if (slot == nullptr)
-                continue;
-            bool is_wanted = index < Min(wanted, count);
-            bool is_redefined = slot->definition_version != known->version;
-            if (is_redefined) // whatever was wrong may be mended: start at once
-                slot->failure_count = slot->next_start_at = 0;
-            if (slot->pid != 0 && (is_redefined || slot->is_wanted != is_wanted ||
-                                   slot->assignment_version != assignment))
-                changed[changed_count++] = slot->pid;
-            has_new = has_new || (is_wanted && slot->pid == 0);
-            slot->is_wanted = is_wanted;
-            slot->worker_count = Max(found.count, 1);
-            slot->definition_version = known->version;
-            slot->assignment_version = assignment;
-        }
-        pg::UnlockShared();
-        for (int i = 0; i < changed_count; i++)
-            pg::WakeProcess(changed[i]);
-        if (has_new)
-            pg::WakeLauncher();
-        return found;
-    });
+    Spread spread = pg::CallPg([&] { return Publish(*known, count); });
     known->spread = spread.count;
-    known->spread_error.clear();
-    if (spread.count >= count && !spread.is_starved)
+    std::string before = known->spread_error;
+    Explain(spread, count, &known->spread_error, &known->spread_hint);
+    if (before == known->spread_error)
         return;
-    int running = spread.is_starved && spread.count == 1 && count == 1 ? 0 : spread.count;
-    known->spread_error =
-        (spread.is_starved
-             ? "no free background worker slot"
-             : "pulse runs at most " + std::to_string(pg::kMaxProcesses - 1) + " workers in all") +
-        std::string(": ") + std::to_string(running) + " of " + std::to_string(count) +
-        " workers run";
-    known->spread_hint = spread.is_starved
-                             ? "Raise max_worker_processes and restart the server, or lower "
-                               "the number of workers."
-                             : "Lower the number of workers of this pipeline or of others.";
+    pg::CallPg([&] {
+        if (known->spread_error.empty())
+            ereport(LOG, (errmsg("pulse pipeline \"%s\": all its workers run again",
+                                 known->name.c_str())));
+        else
+            ereport(LOG, (errmsg("pulse pipeline \"%s\": %s", known->name.c_str(),
+                                 known->spread_error.c_str()),
+                          errhint("%s", known->spread_hint.c_str())));
+    });
 }
 
 void

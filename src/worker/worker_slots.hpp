@@ -8,8 +8,8 @@
 
 namespace pulse::worker {
 
-// Wants workers 0 .. count - 1 of the pipeline and no others. When not all of them can be had,
-// those that can share all partitions, and known says why. Regime: C++.
+// Wants that many workers of the pipeline and no others. When not all of them can be had, or one
+// does not move, the others share all partitions, and known says why. Regime: C++.
 void WantWorkers(KnownPipeline *known, int count);
 
 // Tells all workers of the pipeline to go, after the batch in flight or by rolling it back. Regime:

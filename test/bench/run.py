@@ -6,9 +6,10 @@ medians of ROUNDS). Prints a table; nothing in it passes or fails.
   latency   produce() -> commit of the row, from the commit timestamps the server itself kept, at 600 and
             10,000 events a second
   cpu       the same by processor time, which a busy machine disturbs less
+  workers   the same ingest with one worker and with two, turn by turn, from four partitions
   memory    the worker's peak of private memory (shared buffers are PostgreSQL's)
 
-Arguments: --events N (1,000,000) --rounds N (3) --seconds N of each latency run (20) --only ingest|latency
+Arguments: --events N (1,000,000) --rounds N (3) --seconds N of each latency run (20) --only ingest|latency|workers
 """
 
 import argparse
@@ -81,7 +82,7 @@ class Bench:
         self.broker.launch()
         self.cluster.create()
         self.broker.wait_ready()
-        self.broker.create_topic(TOPIC, 3)
+        self.broker.create_topic(TOPIC, 4 if self.options.only == "workers" else 3)
         self.cluster.configure(reload=False, pulse__brokers=self.broker.address,
                                pulse__database="pulse")
         self.cluster.start()
@@ -173,6 +174,42 @@ class Bench:
         assert self.value("SELECT count(*) FROM raw.events") == count
         return seconds
 
+    def workers(self):
+        """One worker against two. The broker and the checker of the rows share the same processors."""
+        count = self.options.events
+        print(f"producing {count:,} events", flush=True)
+        now = time.time()
+        events.send(self.broker.address, TOPIC, events.stream(
+            count, start=min(now - now % 86400 + 60, now - 3700), hours=1.0))
+        self.cluster.query("CREATE EXTENSION pulse")
+        wait_until(lambda: self.value("SELECT count(*) FROM pulse.offsets") == 4, "the partitions")
+        self.caught_up()
+        rates = {1: [], 2: []}
+        for number in range(self.options.rounds):
+            for workers in rates:
+                self.cluster.query("SELECT pulse.pause('events')")
+                self.cluster.query("SELECT pulse.alter_pipeline('events', %s::jsonb)",
+                                   f'{{"workers": {workers}}}')
+                rates[workers].append(count / self.read_all(workers, count))
+            print(f"  round {number + 1}: one worker {rates[1][-1]:,.0f} rows/s, two {rates[2][-1]:,.0f}",
+                  flush=True)
+        ratio = statistics.median(two / one for one, two in zip(rates[1], rates[2]))
+        print(f"workers  {statistics.median(rates[2]):>10,.0f} rows/s with two   "
+              f"{statistics.median(rates[1]):>10,.0f} rows/s with one   ratio {ratio:.2f} "
+              f"({len(os.sched_getaffinity(0))} processors)", flush=True)
+
+    def read_all(self, workers, count):
+        """Seconds from resume() until everything is committed."""
+        self.empty_tables()
+        began = time.monotonic()
+        self.cluster.query("SELECT pulse.resume('events')")
+        self.caught_up()
+        seconds = time.monotonic() - began
+        assert self.value("SELECT count(*) FROM raw.events") == count
+        assert self.value("SELECT count(DISTINCT worker) FROM pulse.batch_log WHERE finished_at > now() - "
+                          "make_interval(secs => %s)", seconds) >= workers
+        return seconds
+
     def latency(self, rate):
         if not self.value("SELECT count(*) FROM pg_extension WHERE extname = 'pulse'"):
             self.cluster.query("CREATE EXTENSION pulse")
@@ -206,9 +243,12 @@ def main():
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("--only", choices=["ingest", "latency"])
+    parser.add_argument("--only", choices=["ingest", "latency", "workers"])
     options = parser.parse_args()
     with Bench(options) as bench:
+        if options.only == "workers":
+            bench.workers()
+            return
         if options.only != "ingest":
             for rate in (600, 10_000):
                 bench.latency(rate)

@@ -253,6 +253,7 @@ class Broker:
     def add_partitions(self, name, total):
         self.admin.create_partitions([NewPartitions(name, total)])[name].result(30)
         wait_until(lambda: self.partitions(name) == total, f"{total} partitions of {name}")
+        self._producer = None  # one that knows the topic learns of them minutes later
 
     def delete_records(self, topic, partition, before):
         """Retention by hand: everything below the offset is gone."""

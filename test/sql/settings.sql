@@ -1,7 +1,7 @@
--- Every setting: default, unit, limits; and what bad values are told. (Test builds have two more.)
+-- Every setting: default, unit, limits; and what bad values are told. (Test builds have more.)
 \set SHOW_CONTEXT never
 SELECT name, setting, unit, vartype AS type, min_val, max_val, context
-  FROM pg_settings WHERE name LIKE 'pulse.%' AND name NOT LIKE 'pulse.fault%' AND name <> 'pulse.database'
+  FROM pg_settings WHERE name LIKE 'pulse.%' AND extra_desc IS DISTINCT FROM 'Test builds only.' AND name <> 'pulse.database'
  ORDER BY name COLLATE "C";
 SELECT name, context FROM pg_settings WHERE name = 'pulse.database';
 SELECT name AS setting_without_description FROM pg_settings WHERE name LIKE 'pulse.%' AND coalesce(short_desc, '') = '';
