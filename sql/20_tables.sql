@@ -34,6 +34,11 @@ CREATE TABLE pulse.offsets (
     duplicates           bigint NOT NULL DEFAULT 0,
     rejects              bigint NOT NULL DEFAULT 0,
     filtered             bigint NOT NULL DEFAULT 0,
+    adopted_rows         bigint NOT NULL DEFAULT 0,
+    adopted_letters      bigint NOT NULL DEFAULT 0,
+    fp_offset            bigint,
+    fp_timestamp         bigint,
+    fp_crc               bigint,
     last_kafka_timestamp timestamptz,
     updated_at           timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (pipeline, topic, partition)
@@ -41,13 +46,18 @@ CREATE TABLE pulse.offsets (
 COMMENT ON TABLE pulse.offsets IS 'the next offset of every partition, moved in the transaction of its rows; everything below it is accounted for';
 COMMENT ON COLUMN pulse.offsets.next_offset IS 'the next Kafka offset to read';
 COMMENT ON COLUMN pulse.offsets.highest_offset IS 'the largest next_offset ever reached; records below it are read again after a seek';
-COMMENT ON COLUMN pulse.offsets.topic_epoch IS 'raised when a recreated topic is accepted';
+COMMENT ON COLUMN pulse.offsets.topic_epoch IS 'raised when a recreated topic is accepted: its records are others than those that had their offsets before';
 COMMENT ON COLUMN pulse.offsets.fence IS 'raised by each worker that takes the partition; a batch of an earlier owner does not commit';
 COMMENT ON COLUMN pulse.offsets.records IS 'records committed = rows + duplicates + rejects + filtered';
 COMMENT ON COLUMN pulse.offsets.rows IS 'rows inserted into the target';
 COMMENT ON COLUMN pulse.offsets.duplicates IS 'records that were in the target, or in raw.dlq, already';
 COMMENT ON COLUMN pulse.offsets.rejects IS 'dead letters written';
 COMMENT ON COLUMN pulse.offsets.filtered IS 'records a stage filtered out';
+COMMENT ON COLUMN pulse.offsets.adopted_rows IS 'rows of this partition that the target held when the pipeline was created: rows in the target = rows + adopted_rows';
+COMMENT ON COLUMN pulse.offsets.adopted_letters IS 'dead letters of this partition that were there when the pipeline was created';
+COMMENT ON COLUMN pulse.offsets.fp_offset IS 'the last record written: read again to tell whether the topic is still the same';
+COMMENT ON COLUMN pulse.offsets.fp_timestamp IS 'its Kafka timestamp, milliseconds since 1970; -1 = it has none';
+COMMENT ON COLUMN pulse.offsets.fp_crc IS 'CRC-32C of its key and value';
 
 CREATE TABLE pulse.offset_log (
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -89,6 +99,24 @@ CREATE TABLE pulse._set_aside (
 );
 COMMENT ON TABLE pulse._set_aside IS 'records that become dead letters with this code without being decoded, whenever they are read; workers look here when they take their partitions';
 
+CREATE TABLE pulse._leftovers (
+    pipeline       text NOT NULL,
+    topic          text NOT NULL,
+    partition      int NOT NULL,
+    target         text,
+    topic_epoch    int NOT NULL DEFAULT 0,
+    highest_offset bigint NOT NULL,
+    rows           bigint NOT NULL DEFAULT 0,
+    letters        bigint NOT NULL DEFAULT 0,
+    fp_offset      bigint,
+    fp_timestamp   bigint,
+    fp_crc         bigint,
+    PRIMARY KEY (pipeline, topic, partition)
+);
+COMMENT ON TABLE pulse._leftovers IS
+'what a pipeline of that name had read, written and dead-lettered before it was created (again); moves into pulse.offsets when the partition begins';
+COMMENT ON COLUMN pulse._leftovers.target IS 'set by drop_pipeline, whose offsets these are; NULL = found in rows and dead letters';
+
 CREATE TABLE pulse.batch_log (
     finished_at timestamptz NOT NULL,
     started_at  timestamptz NOT NULL,
@@ -119,4 +147,5 @@ SELECT pg_catalog.pg_extension_config_dump('pulse.offsets', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse.offset_log', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse.gaps', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse._set_aside', '');
+SELECT pg_catalog.pg_extension_config_dump('pulse._leftovers', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse._installation', '');

@@ -229,6 +229,8 @@ CREATE FUNCTION pulse.create_pipeline(name text, topics text[], target text DEFA
 DECLARE
     qualified text;
     topic text;
+    start_position text := coalesce(settings ->> 'start_position', current_setting('pulse.start_position'));
+    has_rows boolean;
 BEGIN
     IF octet_length(name) NOT BETWEEN 1 AND 63 THEN
         RAISE EXCEPTION 'name of a pipeline must have 1 to 63 bytes' USING ERRCODE = 'invalid_parameter_value';
@@ -271,18 +273,33 @@ BEGIN
         RAISE EXCEPTION 'pipeline "%" exists', name USING ERRCODE = 'duplicate_object',
             HINT = 'Change it with pulse.alter_pipeline, or drop it first.';
     END IF;
+    has_rows := has_table_privilege(qualified, 'SELECT');
+    IF has_rows THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', qualified) INTO STRICT has_rows;
+    ELSE
+        RAISE WARNING 'rows that % may hold cannot be read', qualified
+            USING HINT = 'pulse.verify will count them as a difference. Grant SELECT on the table before.';
+    END IF;
     IF NOT pulse._check_target(name, qualified) THEN
+        IF has_rows AND lower(start_position) = 'earliest' THEN
+            RAISE EXCEPTION '% has rows and no unique index: what is read again would be inserted again', qualified
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                      HINT = 'Add a unique index, or say where to begin: start_position after_rows, latest, an offset or a time.';
+        END IF;
         RAISE WARNING '% has no unique index that tells duplicates', qualified
             USING HINT = 'Records read again, after a seek backwards for example, would be inserted again.';
     END IF;
+    PERFORM pulse._adopt(name, qualified, pulse._columns_of(qualified),
+                         coalesce(settings ->> 'counters', current_setting('pulse.counters')), has_rows);
     PERFORM pulse._wake();
 END
 $$;
 COMMENT ON FUNCTION pulse.create_pipeline(text, text[], text, jsonb) IS
 'reads topics (names, or regular expressions with leading ^) into target, from the commit of this transaction on.
 settings: a JSON object of settings without the prefix pulse., plus mapping (column -> JSON pointer) and partition_by
-(day, hour, month, none; for raw.events made by this call).
-Errors: 42710 exists, 42P01 no such table, 22023 bad setting or topic, 54000 more than 64 pipelines';
+(day, hour, month, none; for raw.events made by this call). Rows and dead letters that are there already are read once and
+adopted: verify adds them to what the pipeline writes. Errors: 42710 exists, 42P01 no such table, 22023 bad setting or topic,
+54000 more than 64 pipelines, 55000 the table has rows, no unique index, and start_position is earliest';
 
 CREATE FUNCTION pulse.alter_pipeline(name text, settings jsonb) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
@@ -310,6 +327,7 @@ CREATE FUNCTION pulse.drop_pipeline(name text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM pulse._keep_offsets(name);
     DELETE FROM pulse.pipelines p WHERE p.name = drop_pipeline.name;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
@@ -323,7 +341,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pulse.drop_pipeline(text) IS
-'forgets the pipeline and its offsets; rows, dead letters and counters stay. Errors: 42704';
+'forgets the pipeline and its offsets; rows, dead letters and counters stay, and a pipeline of that name created again knows them. Errors: 42704';
 
 CREATE FUNCTION pulse.pause(name text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_pause';
@@ -369,7 +387,23 @@ $$;
 COMMENT ON FUNCTION pulse.seek(text, text, int, text, boolean) IS
 'moves the next offset of all partitions, or of one: earliest, latest, an offset, a timestamp, or an interval before now (-1 hour).
 Rows that are there already are dropped as duplicates; records jumped over forwards are noted in pulse.gaps. The pipeline goes on as before.
+A topic made again since (its log ends before what was read, or the record read last is another one) gets a new topic_epoch: its records
+are told from those that had their offsets before.
 Not undone by ROLLBACK. Errors: 42704, 22023 (position not in the log), 08000 (broker), 55000';
+
+CREATE FUNCTION pulse.accept_gap(name text, topic text, partition int) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_accept_gap';
+COMMENT ON FUNCTION pulse.accept_gap(text, text, int) IS
+'lets a partition that is offset_lost or topic_changed go on where Kafka''s log begins now; pulse.gaps notes what was lost: from the next offset to
+the beginning of the log, or with open end when the topic was made again (then topic_epoch is raised). The other partitions go on meanwhile.
+Not undone by ROLLBACK. Errors: 42704, 22023 no such partition, 55000 nothing is lost, 08000 (broker)';
+
+CREATE FUNCTION pulse.skip(name text, topic text, partition int, at_offset bigint) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_skip';
+COMMENT ON FUNCTION pulse.skip(text, text, int, bigint) IS
+'makes one record a dead letter (error_code skipped) with its bytes: at once when it is the next one of its partition, else when it is read. Nothing
+else is passed over. The batch in flight is rolled back and read again. Not undone by ROLLBACK.
+Errors: 42704, 22023 no such partition, or no record at that offset, 55000 it is behind next_offset, 08000 (broker)';
 
 CREATE FUNCTION pulse.wait_until_caught_up(name text, timeout interval DEFAULT '1 minute') RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_wait_until_caught_up';

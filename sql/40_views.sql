@@ -78,6 +78,9 @@ SELECT p.name AS pipeline, p.topics, p.target,
             WHEN c.state IS NULL THEN 'It needs pulse in shared_preload_libraries, pulse.database, and a free slot of '
                                       'max_worker_processes; the server log says more.'
             WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.hint
+            WHEN w.state IN ('failed', 'retrying') THEN w.hint
+            WHEN o.state = 'offset_lost' THEN 'pulse.accept_gap goes on where the log begins, and notes the gap; other partitions go on.'
+            WHEN o.state = 'topic_changed' THEN 'When the topic was made again on purpose, pulse.accept_gap begins the new one.'
             ELSE coalesce(w.hint, c.hint) END AS hint,
        coalesce(CASE WHEN c.state = 'running' THEN w.since END, c.since, p.changed_at) AS since,
        w.next_retry_at, coalesce(w.workers, 0) AS workers, coalesce(w.records_per_second, 0) AS records_per_second,

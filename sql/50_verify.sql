@@ -12,6 +12,8 @@ DECLARE
     has_time boolean;
     has_key boolean;
     others boolean;
+    same_epoch text; -- of row e and offsets o
+    same_record text; -- of row e and letter d, which have the same offset
     wanted text;
     kind text;
 BEGIN
@@ -20,8 +22,14 @@ BEGIN
         RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
     END IF;
     SELECT count(*) FILTER (WHERE c IN ('kafka_topic', 'kafka_partition', 'kafka_offset')) = 3,
-           count(*) FILTER (WHERE c IN ('event_type', 'event_timestamp')) = 2
+           pulse._is_counted(pipeline_row.target)
       INTO has_position, has_time FROM unnest(pipeline_row.columns) c;
+    -- A topic made again has its offsets again. Without a column for the epoch the broker's timestamp tells them apart.
+    same_epoch := CASE WHEN 'topic_epoch' = ANY (pipeline_row.columns) THEN 'e.topic_epoch = o.topic_epoch'
+                       ELSE 'o.topic_epoch = 0' END;
+    same_record := CASE WHEN 'topic_epoch' = ANY (pipeline_row.columns) THEN 'e.topic_epoch = d.topic_epoch'
+                        WHEN 'kafka_timestamp' = ANY (pipeline_row.columns)
+                        THEN 'e.kafka_timestamp IS NOT DISTINCT FROM d.kafka_timestamp' ELSE 'true' END;
     others := EXISTS (SELECT FROM pulse.pipelines p WHERE p.target = pipeline_row.target AND p.name <> verify.name);
 
     RETURN QUERY
@@ -31,7 +39,8 @@ BEGIN
 
     IF has_position AND NOT others THEN
         RETURN QUERY EXECUTE format($q$
-            SELECT 'rows in the target', o.topic, o.partition, o.rows, coalesce(t.rows, 0), o.rows = coalesce(t.rows, 0)
+            SELECT 'rows in the target', o.topic, o.partition, o.rows + o.adopted_rows, coalesce(t.rows, 0),
+                   o.rows + o.adopted_rows = coalesce(t.rows, 0)
               FROM pulse.offsets o
               LEFT JOIN (SELECT kafka_topic, kafka_partition, count(*) AS rows FROM %1$s GROUP BY 1, 2) t
                 ON t.kafka_topic = o.topic AND t.kafka_partition = o.partition
@@ -40,21 +49,25 @@ BEGIN
             SELECT 'rows at or after next_offset', o.topic, o.partition, 0::bigint, coalesce(t.rows, 0), coalesce(t.rows, 0) = 0
               FROM pulse.offsets o
               LEFT JOIN (SELECT e.kafka_topic, e.kafka_partition, count(*) AS rows FROM %1$s e
-                           JOIN pulse.offsets p ON p.pipeline = $1 AND p.topic = e.kafka_topic
-                            AND p.partition = e.kafka_partition
-                          WHERE e.kafka_offset >= p.highest_offset GROUP BY 1, 2) t
+                           JOIN pulse.offsets o ON o.pipeline = $1 AND o.topic = e.kafka_topic
+                            AND o.partition = e.kafka_partition
+                          WHERE e.kafka_offset >= o.highest_offset AND %2$s GROUP BY 1, 2) t
                 ON t.kafka_topic = o.topic AND t.kafka_partition = o.partition
-             WHERE o.pipeline = $1 ORDER BY 2, 3 $q$, pipeline_row.target) USING name;
+             WHERE o.pipeline = $1 ORDER BY 2, 3 $q$, pipeline_row.target, same_epoch) USING name;
         RETURN QUERY EXECUTE format($q$
             SELECT 'records stored twice', NULL::text, NULL::int, 0::bigint, count(*), count(*) = 0
-              FROM (SELECT 1 FROM %1$s WHERE kafka_offset IS NOT NULL
-                     GROUP BY kafka_topic, kafka_partition, kafka_offset HAVING count(*) > 1) t $q$,
-            pipeline_row.target);
+              FROM (SELECT e.kafka_topic, e.kafka_partition, count(*) AS times FROM %1$s e WHERE e.kafka_offset IS NOT NULL
+                     GROUP BY e.kafka_topic, e.kafka_partition, e.kafka_offset, %2$s HAVING count(*) > 1) t
+              LEFT JOIN pulse.offsets o ON o.pipeline = $1 AND o.topic = t.kafka_topic AND o.partition = t.kafka_partition
+             WHERE t.times > 1 + %3$s $q$, pipeline_row.target,
+            CASE WHEN 'topic_epoch' = ANY (pipeline_row.columns) THEN 'e.topic_epoch' ELSE '()' END,
+            CASE WHEN 'topic_epoch' = ANY (pipeline_row.columns) THEN '0' ELSE 'coalesce(o.topic_epoch, 0)' END)
+            USING name;
         RETURN QUERY EXECUTE format($q$
             SELECT 'rows that are dead letters too', NULL::text, NULL::int, 0::bigint, count(*), count(*) = 0
               FROM raw.dlq d JOIN %1$s e ON e.kafka_topic = d.kafka_topic AND e.kafka_partition = d.kafka_partition
-               AND e.kafka_offset = d.kafka_offset
-             WHERE d.pipeline = $1 AND d.status = 'new' $q$, pipeline_row.target) USING name;
+               AND e.kafka_offset = d.kafka_offset AND %2$s
+             WHERE d.pipeline = $1 AND d.status = 'new' $q$, pipeline_row.target, same_record) USING name;
     ELSE
         -- NULL: neither right nor wrong. It needs kafka_topic, kafka_partition and kafka_offset, and a
         -- target that no other pipeline writes.
@@ -63,11 +76,12 @@ BEGIN
     END IF;
 
     RETURN QUERY EXECUTE $q$
-        SELECT 'dead letters', o.topic, o.partition, o.rejects, coalesce(d.letters, 0), o.rejects = coalesce(d.letters, 0)
+        SELECT 'dead letters', o.topic, o.partition, o.rejects + o.adopted_letters, coalesce(d.letters, 0),
+               o.rejects + o.adopted_letters = coalesce(d.letters, 0)
           FROM pulse.offsets o
-          LEFT JOIN (SELECT kafka_topic, topic_epoch, kafka_partition, count(*) AS letters FROM raw.dlq
-                      WHERE pipeline = $1 GROUP BY 1, 2, 3) d
-            ON d.kafka_topic = o.topic AND d.kafka_partition = o.partition AND d.topic_epoch = o.topic_epoch
+          LEFT JOIN (SELECT kafka_topic, kafka_partition, count(*) AS letters FROM raw.dlq
+                      WHERE pipeline = $1 GROUP BY 1, 2) d
+            ON d.kafka_topic = o.topic AND d.kafka_partition = o.partition
          WHERE o.pipeline = $1 ORDER BY 2, 3 $q$ USING name;
 
     RETURN QUERY

@@ -6,14 +6,31 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace pulse {
 
+// What tells a record from the one at its offset in another log of the same name.
+struct Fingerprint {
+    static constexpr int64_t kUnknownTime = INT64_MIN;
+
+    int64_t kafka_offset = -1; // -1 = none
+    int64_t timestamp_ms = kUnknownTime;
+    int64_t crc = -1; // of key and value (base/crc32c.hpp); -1 = unknown
+};
+
 // An offset always means the next one to read.
 struct PartitionOffset {
+    PartitionOffset() = default;
+    PartitionOffset(std::string name, int32_t number, int64_t offset, Fingerprint record = {})
+        : topic(std::move(name)), partition(number), next_offset(offset), last(record)
+    {
+    }
+
     std::string topic;
     int32_t partition = 0;
     int64_t next_offset = 0;
+    Fingerprint last; // of a record before next_offset
 };
 
 // One decoded field, ready to become a Datum. Times are microseconds since 1970-01-01 UTC.

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "base/clock.hpp"
+#include "base/crc32c.hpp"
 #include "ingest/thread.hpp"
 #include "kafka/consumer.hpp"
 
@@ -123,9 +124,12 @@ class Reader::Impl {
         std::string topic;
         int32_t partition;
         int64_t position;        // the next record to accept
+        Fingerprint last;        // of a record before it
         int32_t range_index;     // in current_, -1 = none yet
         bool is_blocked = false; // after an error, until the next assign: its records are dropped
         bool is_lost = false;
+        bool is_checking = false; // reads `last` again; nothing is accepted before
+        int64_t assigned_at = -1;
         int failure_count = 0;
         std::unordered_map<int64_t, SetAside> set_aside{}; // by offset
     };
@@ -167,7 +171,8 @@ class Reader::Impl {
                 partitions_.clear();
                 index_.clear();
                 for (const PartitionOffset &wanted : wanted_)
-                    partitions_.push_back({wanted.topic, wanted.partition, wanted.next_offset, -1});
+                    partitions_.push_back(
+                        {wanted.topic, wanted.partition, wanted.next_offset, wanted.last, -1});
             }
             if (thread_mapping_ != mapping_) {
                 FinishCurrentLocked(); // a batch has one mapping
@@ -195,21 +200,66 @@ class Reader::Impl {
             consumer_->MirrorOffsets(mirror);
     }
 
-    // Everything at its position; drops what librdkafka prefetched. Lost partitions are left out.
+    // Everything at the last record before its position; drops what librdkafka prefetched. Lost
+    // partitions are left out.
     void AssignAll()
     {
         reassign_at_us_ = 0;
+        RememberLast();
         std::vector<PartitionOffset> list;
         for (PartitionState &state : partitions_) {
             state.is_blocked = false;
-            if (!state.is_lost)
-                list.push_back({state.topic, state.partition, state.position});
+            if (state.is_lost)
+                continue;
+            state.is_checking =
+                state.last.kafka_offset >= 0 && state.last.kafka_offset < state.position;
+            state.assigned_at = state.is_checking ? state.last.kafka_offset : state.position;
+            list.push_back({state.topic, state.partition, state.assigned_at, {}});
         }
         Status status = consumer_->Assign(list);
         if (!status.ok()) {
             AddNotice({Notice::Kind::kClientError, "", -1, -1, "assign: " + status.message()});
             reassign_at_us_ = MonotonicUs() + kReassignDelayUs;
         }
+    }
+
+    // The last record of each partition in the batch being filled.
+    void RememberLast()
+    {
+        if (current_ == nullptr)
+            return;
+        std::vector<const Record *> last(current_->ranges.size());
+        for (const Record &record : current_->records)
+            last[record.range_index] = &record;
+        for (PartitionState &state : partitions_) {
+            const Record *record =
+                state.range_index < 0 ? nullptr : last[static_cast<size_t>(state.range_index)];
+            if (record != nullptr)
+                state.last = FingerprintOf(record->kafka_offset, record->timestamp_ms, record->key,
+                                           record->value);
+        }
+    }
+
+    // True when the partition goes on. A record that is not there any more may have been compacted
+    // away; where the log ends before it, the log is another one.
+    bool CheckLast(PartitionState *state)
+    {
+        if (!state->is_checking)
+            return true;
+        state->is_checking = false;
+        bool is_record = message_.kind == kafka::Message::Kind::kRecord;
+        if (is_record ? message_.offset > state->last.kafka_offset ||
+                            IsSameRecord(state->last,
+                                         FingerprintOf(message_.offset, message_.timestamp_ms,
+                                                       message_.key, message_.value))
+                      : message_.offset > state->last.kafka_offset)
+            return true;
+        state->is_lost = true;
+        AddNotice({Notice::Kind::kTopicChanged, state->topic, state->partition, state->position,
+                   is_record ? "the record at offset " + std::to_string(message_.offset) +
+                                   " is another one than before"
+                             : "the log ends at offset " + std::to_string(message_.offset)});
+        return false;
     }
 
     // Reads what is there; true when nothing more is.
@@ -284,6 +334,7 @@ class Reader::Impl {
         PartitionState *state = FindPartition();
         // The guard behind every promise: only the next record of an assigned partition is taken.
         if (state == nullptr || state->is_blocked || state->is_lost ||
+            message_.offset < state->assigned_at || !CheckLast(state) ||
             message_.offset < state->position)
             return;
         if (IsCurrentEmpty() || (++clock_age_ & 63) == 0)
@@ -316,7 +367,8 @@ class Reader::Impl {
     void TakeEndOfPartition()
     {
         PartitionState *state = FindPartition();
-        if (state == nullptr || state->is_blocked || message_.offset <= state->position)
+        if (state == nullptr || state->is_blocked || state->is_lost || !CheckLast(state) ||
+            message_.offset <= state->position)
             return;
         Range &range = RangeOf(state);
         range.next_offset = message_.offset;
@@ -333,7 +385,14 @@ class Reader::Impl {
         state->is_blocked = true;
         // An error of the assignment before names an offset that is not ours: the next assign
         // decides.
-        bool is_stale = message_.offset >= 0 && message_.offset != state->position;
+        int64_t wanted = state->is_checking ? state->assigned_at : state->position;
+        bool is_stale = message_.offset >= 0 && message_.offset != wanted;
+        if (message_.is_out_of_range && !is_stale && state->is_checking) {
+            // Retention has passed the last record, perhaps not yet the next one.
+            state->last = {};
+            reassign_at_us_ = MonotonicUs();
+            return;
+        }
         if (message_.is_out_of_range && !is_stale) {
             state->is_lost = true;
             AddNotice({Notice::Kind::kOffsetLost, state->topic, state->partition, state->position,
@@ -379,6 +438,7 @@ class Reader::Impl {
     {
         if (current_ == nullptr)
             return;
+        RememberLast();
         for (Range &range : current_->ranges)
             range.high_watermark = consumer_->CachedWatermarks(range.topic, range.partition).high;
         if (current_->assignment == assignment_) {

@@ -40,6 +40,7 @@ struct SetAside {
 struct Notice {
     enum class Kind {
         kOffsetLost,     // the partition's offset is not in the log; it is no longer read
+        kTopicChanged,   // the last record read is another one now; it is no longer read
         kPartitionError, // reading it failed; tried again by itself
         kClientError,    // a broker or the connection
         kFailed,         // the thread ended; start a new reader
@@ -64,6 +65,8 @@ class Reader {
     int fd() const;
 
     // Reads these partitions from these offsets from now on; batches read before are discarded.
+    // The record that `last` describes is read again before, here and after an error of the
+    // partition: when it has changed, so has the topic.
     void Assign(std::vector<PartitionOffset> partitions, std::vector<SetAside> set_aside = {});
     // Records read from now on are decoded so. Batches already read keep their own mapping.
     void SetMapping(std::shared_ptr<const decode::Mapping> mapping);

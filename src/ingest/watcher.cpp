@@ -7,7 +7,9 @@
 #include <mutex>
 #include <set>
 
+#include "base/crc32c.hpp"
 #include "ingest/aside.hpp"
+#include "ingest/batch.hpp"
 #include "ingest/thread.hpp"
 #include "ingest/topic_pattern.hpp"
 #include "kafka/consumer.hpp"
@@ -159,6 +161,8 @@ class Watcher::Impl {
         Clock::time_point began = Clock::now();
         if (job.request.kind == WatchRequest::Kind::kProbe)
             Probe(job.request, client->consumer.get(), &job.answer);
+        else if (job.request.kind == WatchRequest::Kind::kRead)
+            Read(job.request.partitions.front(), client->consumer.get(), &job.answer);
         else
             Resolve(job.request, client->consumer.get(), &job.answer);
         if (job.answer.error.empty() || Clock::now() - began < kTimeout)
@@ -275,7 +279,8 @@ class Watcher::Impl {
     void Resolve(const WatchRequest &request, kafka::Consumer *consumer, WatchAnswer *answer)
     {
         for (const PartitionOffset &wanted : request.partitions)
-            if (!AddWatermarks(wanted.topic, wanted.partition, consumer, answer))
+            if (!AddWatermarks(wanted.topic, wanted.partition, consumer, answer) ||
+                !Identify(wanted, consumer, answer))
                 return;
         answer->resolved = request.partitions;
         if (request.position.kind == Position::Kind::kTime) {
@@ -296,9 +301,59 @@ class Watcher::Impl {
                 *next_offset = watermarks.high;
             else if (request.position.kind == Position::Kind::kOffset)
                 *next_offset = request.position.value;
+            else if (request.position.kind == Position::Kind::kAfterRows)
+                *next_offset = answer->logs[i] == LogIdentity::kAnother || *next_offset == 0
+                                   ? watermarks.low
+                                   : *next_offset;
             else if (*next_offset < 0 || *next_offset > watermarks.high)
                 *next_offset = watermarks.high;
         }
+    }
+
+    void Read(const PartitionOffset &where, kafka::Consumer *consumer, WatchAnswer *answer)
+    {
+        auto found = consumer->ReadFrom(where, kTimeoutMs, [&](const kafka::Message &message) {
+            Arena arena;
+            FetchedRecord *record = &answer->record;
+            record->kafka_offset = message.offset;
+            record->timestamp_ms = message.timestamp_ms;
+            record->has_key = message.key.data() != nullptr;
+            record->has_value = message.value.data() != nullptr;
+            record->key = message.key;
+            record->value = message.value;
+            if (!message.headers.empty())
+                record->headers = EncodeHeaders(message.headers, arena);
+        });
+        if (!found.ok())
+            answer->error = found.message();
+        answer->record.is_found = found.ok() && found.value();
+    }
+
+    // Of the partition whose watermarks came last. False when the broker could not be asked.
+    bool Identify(const PartitionOffset &known, kafka::Consumer *consumer, WatchAnswer *answer)
+    {
+        const PartitionWatermarks &marks = answer->watermarks.back();
+        LogIdentity identity = LogIdentity::kUnproved;
+        if (known.next_offset > marks.high || known.last.kafka_offset >= marks.high) {
+            identity = LogIdentity::kAnother;
+        } else if (known.last.kafka_offset >= marks.low) {
+            PartitionOffset where = {known.topic, known.partition, known.last.kafka_offset, {}};
+            auto found = consumer->ReadFrom(where, kTimeoutMs, [&](const kafka::Message &message) {
+                // What is not there any more may have been compacted away.
+                if (message.offset == known.last.kafka_offset)
+                    identity =
+                        IsSameRecord(known.last, FingerprintOf(message.offset, message.timestamp_ms,
+                                                               message.key, message.value))
+                            ? LogIdentity::kSame
+                            : LogIdentity::kAnother;
+            });
+            if (!found.ok()) {
+                answer->error = found.message();
+                return false;
+            }
+        }
+        answer->logs.push_back(identity);
+        return true;
     }
 
     EventFd answer_event_;

@@ -15,7 +15,7 @@ namespace pulse::ingest {
 
 // Where to start: what pulse.seek() and pulse.start_position mean once PostgreSQL has parsed them.
 struct Position {
-    enum class Kind { kEarliest, kLatest, kOffset, kTime };
+    enum class Kind { kEarliest, kLatest, kOffset, kTime, kAfterRows };
     Kind kind = Kind::kEarliest;
     int64_t value = 0; // kOffset: the offset; kTime: milliseconds since 1970
 };
@@ -27,16 +27,41 @@ struct PartitionWatermarks {
     int64_t high;
 };
 
+// Whether a partition is still the log that its offsets were read from.
+enum class LogIdentity {
+    kUnproved, // nothing speaks against it
+    kSame,     // the record that was read last is there
+    kAnother,  // it is another record, or the log ends before it
+};
+
 struct WatchRequest {
-    enum class Kind { kProbe, kResolve, kForget };
+    enum class Kind {
+        kProbe,
+        kResolve,
+        kJudge, // kResolve for partitions whose offset is lost
+        kRead,  // the record at or after next_offset of one partition
+        kForget,
+    };
     Kind kind = Kind::kProbe;
     int64_t id = 0; // the asker's
     std::string pipeline;
     int64_t version = 0; // of the pipeline: another one may have its name when the answer comes
     kafka::Config config;
     std::vector<std::string> topics; // kProbe: names, or a regular expression with leading ^
-    std::vector<PartitionOffset> partitions; // kResolve: topic and partition
-    Position position;                       // kResolve
+    // kResolve: next_offset is what was ever reached, last the record to know the log by.
+    std::vector<PartitionOffset> partitions;
+    Position position; // kResolve
+};
+
+struct FetchedRecord {
+    bool is_found = false;
+    bool has_key = false;
+    bool has_value = false;
+    int64_t kafka_offset = -1;
+    int64_t timestamp_ms = -1;
+    std::string key;
+    std::string value;
+    std::string headers; // EncodeHeaders(); empty = none
 };
 
 struct WatchAnswer {
@@ -48,7 +73,10 @@ struct WatchAnswer {
     bool is_definition = false;                  // the pipeline's settings are at fault
     std::vector<std::string> missing_topics;     // kProbe: named but not there (yet)
     std::vector<PartitionWatermarks> watermarks; // kProbe and kResolve
-    std::vector<PartitionOffset> resolved;       // kResolve; clamped to [low, high] but for kOffset
+    // kResolve; clamped to [low, high] but for kOffset, and kAfterRows in the same log.
+    std::vector<PartitionOffset> resolved;
+    std::vector<LogIdentity> logs; // kResolve
+    FetchedRecord record;          // kRead
 };
 
 class Watcher {

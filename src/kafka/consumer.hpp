@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -108,6 +109,10 @@ class Consumer {
     // next_offset of each element is a timestamp in ms on input; the offset of the first record at
     // or after it on output, or the end of the log when there is none.
     Status OffsetsForTimes(std::vector<PartitionOffset> *partitions, int timeout_ms);
+    // Hands the first record at or after next_offset to visit; false when there is none yet. Not
+    // for a handle that reads: it assigns.
+    Result<bool> ReadFrom(const PartitionOffset &start, int timeout_ms,
+                          const std::function<void(const Message &)> &visit);
 
   private:
     class Impl;

@@ -182,6 +182,36 @@ Consumer::Impl::ListOffsets(rd_kafka_topic_partition_list_t *list, int timeout_m
     return Status::Ok();
 }
 
+Result<bool>
+Consumer::ReadFrom(const PartitionOffset &start, int timeout_ms,
+                   const std::function<void(const Message &)> &visit)
+{
+    Deadline deadline(timeout_ms);
+    const std::string what =
+        "could not read " + start.topic + "/" + std::to_string(start.partition);
+    if (Status status = Assign({start}); !status.ok())
+        return status;
+    Result<bool> result =
+        ErrorOf(what + " from " + std::to_string(start.next_offset), RD_KAFKA_RESP_ERR__TIMED_OUT);
+    Message message;
+    bool is_done = false;
+    while (!is_done && impl_->Poll(deadline.LeftMs(), &message)) {
+        bool is_ours = message.partition == start.partition && message.topic == start.topic;
+        if (!is_ours)
+            continue;
+        is_done = true;
+        if (message.kind == Message::Kind::kRecord)
+            visit(message);
+        if (message.kind == Message::Kind::kPartitionError)
+            result = Status::Error(what + ": " + message.error_text);
+        else
+            result = message.kind == Message::Kind::kRecord;
+    }
+    impl_->message_.reset();
+    (void)Assign({});
+    return result;
+}
+
 Watermarks
 Consumer::CachedWatermarks(const std::string &topic, int32_t partition) const
 {

@@ -95,12 +95,14 @@ struct PartitionSlot {
     double arrivals_per_second;   // between its last two looks; -1 = unknown
     int64_t last_kafka_timestamp; // TimestampTz of the last committed record, 0 = none
     int64_t caught_up_at;         // when next_offset last equalled high, 0 = never
+    int64_t lost_offset;          // kOffsetLost, kTopicChanged: what was read is before it
+    bool is_judged;               // kOffsetLost: the coordinator has asked where the log begins
     State state;
     char reason[kReasonBytes];
     int32_t worker_pid;
 };
 
-enum class CommandKind : int32_t { kPause, kResume, kStop, kSeek, kWatermarks };
+enum class CommandKind : int32_t { kPause, kResume, kStop, kSeek, kAcceptGap, kSkip, kWatermarks };
 enum class CommandStatus : int32_t { kFree, kPending, kRunning, kDone };
 
 // A request of a backend, carried out by the coordinator in a transaction of its own, so that the

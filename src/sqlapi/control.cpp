@@ -6,7 +6,7 @@
 #include "pg/guc.hpp"
 #include "pg/shmem.hpp"
 #include "pg/wait.hpp"
-#include "store/pipelines.hpp"
+#include "store/positions.hpp"
 #include "store/target.hpp"
 #include "pg/prelude.hpp"
 
@@ -173,6 +173,15 @@ IsHalted(const char *pipeline, pg::State *state)
     return is_halted;
 }
 
+int32
+CheckPartition(int32 partition)
+{
+    if (partition < 0)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("partition %d does not exist", partition)));
+    return partition;
+}
+
 // Raises 22023 naming what was wrong, however PostgreSQL's own parsers put it.
 ingest::Position
 CheckPosition(const char *name, const char *value)
@@ -226,6 +235,10 @@ PULSE_SQL_FUNCTION(pulse_seek)
     const char *position = text_to_cstring(PG_GETARG_TEXT_PP(1));
     ingest::Position parsed =
         sqlapi::CheckPosition("to_position", position); // before anything stops
+    if (parsed.kind == ingest::Position::Kind::kAfterRows)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("\"after_rows\" is a start_position, not one to seek"),
+                        errhint("Use earliest, latest, an offset, a timestamp, or -1 hour.")));
     char canonical[64];
     if (parsed.kind == ingest::Position::Kind::kTime) {
         // Absolute, so that "-1 hour" means one hour before the call.
@@ -236,12 +249,28 @@ PULSE_SQL_FUNCTION(pulse_seek)
     if (strlen(position) >= sizeof(pg::Command::argument))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("position is too long")));
     // Commands say "all partitions" by -1; a caller says it by NULL.
-    if (!PG_ARGISNULL(2) && PG_GETARG_INT32(2) < 0)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("partition %d does not exist", PG_GETARG_INT32(2))));
+    if (!PG_ARGISNULL(2))
+        (void)sqlapi::CheckPartition(PG_GETARG_INT32(2));
     sqlapi::AskFromSql({pg::CommandKind::kSeek, text_to_cstring(PG_GETARG_TEXT_PP(0)),
                         PG_ARGISNULL(3) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(3)),
                         PG_ARGISNULL(2) ? -1 : PG_GETARG_INT32(2), position});
+    PG_RETURN_VOID();
+}
+
+PULSE_SQL_FUNCTION(pulse_accept_gap)
+{
+    sqlapi::AskFromSql({pg::CommandKind::kAcceptGap, text_to_cstring(PG_GETARG_TEXT_PP(0)),
+                        text_to_cstring(PG_GETARG_TEXT_PP(1)),
+                        sqlapi::CheckPartition(PG_GETARG_INT32(2)), nullptr});
+    PG_RETURN_VOID();
+}
+
+PULSE_SQL_FUNCTION(pulse_skip)
+{
+    sqlapi::AskFromSql({pg::CommandKind::kSkip, text_to_cstring(PG_GETARG_TEXT_PP(0)),
+                        text_to_cstring(PG_GETARG_TEXT_PP(1)),
+                        sqlapi::CheckPartition(PG_GETARG_INT32(2)),
+                        psprintf(INT64_FORMAT, PG_GETARG_INT64(3))});
     PG_RETURN_VOID();
 }
 

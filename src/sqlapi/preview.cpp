@@ -15,6 +15,7 @@
 #include "sqlapi/event_json.hpp"
 #include "sqlapi/kafka_client.hpp"
 #include "store/pipelines.hpp"
+#include "store/positions.hpp"
 #include "store/target.hpp"
 #include "store/time.hpp"
 #include "worker/config.hpp"

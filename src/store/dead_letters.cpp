@@ -43,18 +43,6 @@ OffsetArray(const int64_t *offsets, int count)
     return PointerGetDatum(construct_array(values, count, INT8OID, 8, true, TYPALIGN_DOUBLE));
 }
 
-// True when the rows carry the record's topic, partition and offset.
-bool
-HasCoordinates(const Target &target)
-{
-    int found = 0;
-    for (int i = 0; i < target.column_count; i++)
-        found += target.columns[i].source == ColumnSource::kKafkaTopic ||
-                 target.columns[i].source == ColumnSource::kKafkaPartition ||
-                 target.columns[i].source == ColumnSource::kKafkaOffset;
-    return found == 3;
-}
-
 Datum
 BytesDatum(std::string_view bytes)
 {
@@ -81,6 +69,7 @@ WriteLetter(const char *pipeline, const OwnedPartition &partition, const ingest:
     set_null(8, record.value.data() == nullptr);
     set_null(9, record.headers.data() == nullptr);
     set_null(13, reason.path.data() == nullptr);
+    set_null(14, reason.stage == nullptr);
     set_null(15, reason.sqlstate == nullptr);
     Datum arguments[15] = {CStringGetTextDatum(pipeline),
                            CStringGetTextDatum(partition.topic),
@@ -95,34 +84,18 @@ WriteLetter(const char *pipeline, const OwnedPartition &partition, const ingest:
                            CStringGetTextDatum(reason.error_code),
                            BytesDatum(reason.message), // text and bytea are laid out alike
                            BytesDatum(reason.path),
-                           CStringGetTextDatum(reason.stage),
+                           CStringGetTextDatum(reason.stage == nullptr ? "" : reason.stage),
                            CStringGetTextDatum(reason.sqlstate == nullptr ? "" : reason.sqlstate)};
     return pg::Execute(&insert_letter, arguments, nulls) == 1;
 }
 
 void
-WithdrawLetters(const char *pipeline, const OwnedPartition &partition, const Target &target,
-                const int64_t *offsets, int count, void (*found)(int64_t offset, void *argument),
-                void *argument)
+WithdrawLetters(const char *pipeline, const OwnedPartition &partition, const int64_t *offsets,
+                int count, void (*found)(int64_t offset, void *argument), void *argument)
 {
-    if (count == 0 || !HasCoordinates(target))
-        return;
-    Oid types[3] = {TEXTOID, INT4OID, INT8ARRAYOID};
-    Datum key[3] = {CStringGetTextDatum(partition.topic), Int32GetDatum(partition.partition),
-                    OffsetArray(offsets, count)};
-    const char *sql =
-        psprintf("SELECT pg_catalog.array_agg(kafka_offset::bigint) FROM %s WHERE kafka_topic = $1"
-                 " AND kafka_partition = $2 AND kafka_offset = ANY ($3)",
-                 target.qualified_name);
-    if (SPI_execute_with_args(sql, 3, types, key, nullptr, false, 0) != SPI_OK_SELECT)
-        elog(ERROR, "could not look for rows of rejected records");
-    bool is_null = false;
-    Datum rows = pg::GetDatum(0, 1, &is_null);
-    if (is_null)
-        return;
     Datum arguments[5] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(partition.topic),
                           Int32GetDatum(partition.topic_epoch), Int32GetDatum(partition.partition),
-                          rows};
+                          OffsetArray(offsets, count)};
     uint64 withdrawn = pg::Execute(&withdraw_letters, arguments);
     for (uint64 row = 0; row < withdrawn; row++)
         found(pg::GetInt64(row, 1), argument);

@@ -5,7 +5,6 @@
 
 #include "ingest/batch.hpp"
 #include "store/offsets.hpp"
-#include "store/target.hpp"
 
 namespace pulse::store {
 
@@ -14,7 +13,7 @@ struct LetterReason {
     const char *error_class;
     const char *error_code;
     const char *sqlstate; // null unless PostgreSQL refused the row
-    const char *stage;    // decode or insert
+    const char *stage;    // decode or insert; null = an operator
     std::string_view message;
     std::string_view path; // null = none
 };
@@ -23,12 +22,10 @@ struct LetterReason {
 bool WriteLetter(const char *pipeline, const OwnedPartition &partition,
                  const ingest::Record &record, const LetterReason &reason);
 
-// Which of these offsets are rows of the target already: takes their letters, written a moment ago,
-// back. For records that are rejected when they are read again, though they were accepted before.
-// Calls found(offset) for each. A scan of the target unless it has an index on these columns.
-void WithdrawLetters(const char *pipeline, const OwnedPartition &partition, const Target &target,
-                     const int64_t *offsets, int count,
-                     void (*found)(int64_t offset, void *argument), void *argument);
+// Takes letters back that were written a moment ago: their records are rows already. Calls
+// found(offset) for each.
+void WithdrawLetters(const char *pipeline, const OwnedPartition &partition, const int64_t *offsets,
+                     int count, void (*found)(int64_t offset, void *argument), void *argument);
 
 // Records that were letters and are rows now: marks the letters replayed. Returns how many were.
 int ResolveLetters(const char *pipeline, const OwnedPartition &partition, const int64_t *offsets,

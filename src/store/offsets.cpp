@@ -1,6 +1,7 @@
 #include "store/offsets.hpp"
 
 #include "pg/spi.hpp"
+#include "store/time.hpp"
 
 namespace pulse::store {
 
@@ -15,12 +16,13 @@ pg::Statement select_share = {"SELECT r.topic, r.partition FROM"
                               {TEXTOID, INT8OID, INT8OID},
                               nullptr};
 
-pg::Statement take_one = {"UPDATE pulse.offsets SET fence = fence + 1 WHERE pipeline = $1 AND "
-                          "topic = $2 AND partition = $3"
-                          " RETURNING next_offset, highest_offset, fence, topic_epoch",
-                          3,
-                          {TEXTOID, TEXTOID, INT4OID},
-                          nullptr};
+pg::Statement take_one = {
+    "UPDATE pulse.offsets SET fence = fence + 1 WHERE pipeline = $1 AND "
+    "topic = $2 AND partition = $3"
+    " RETURNING next_offset, highest_offset, fence, topic_epoch, fp_offset, fp_timestamp, fp_crc",
+    3,
+    {TEXTOID, TEXTOID, INT4OID},
+    nullptr};
 
 pg::Statement move_offset = {
     "UPDATE pulse.offsets SET next_offset = $4, highest_offset = GREATEST(highest_offset, $4),"
@@ -41,10 +43,12 @@ pg::Statement add_counts = {
     "UPDATE pulse.offsets SET records = records + $4, rows = rows + $5, duplicates = duplicates + "
     "$6,"
     " rejects = rejects + $7, filtered = filtered + $8,"
-    " last_kafka_timestamp = COALESCE($9, last_kafka_timestamp)"
+    " last_kafka_timestamp = COALESCE($9, last_kafka_timestamp),"
+    " fp_offset = $10, fp_timestamp = $11, fp_crc = $12"
     " WHERE pipeline = $1 AND topic = $2 AND partition = $3",
-    9,
-    {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID},
+    12,
+    {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TIMESTAMPTZOID,
+     INT8OID, INT8OID, INT8OID},
     nullptr};
 
 pg::Statement log_batch = {"INSERT INTO pulse.batch_log (started_at, finished_at, pipeline, "
@@ -57,6 +61,20 @@ pg::Statement log_batch = {"INSERT INTO pulse.batch_log (started_at, finished_at
                            nullptr};
 
 } // namespace
+
+Fingerprint
+GetFingerprint(uint64_t row, int column)
+{
+    bool is_null = false;
+    Fingerprint result;
+    int64_t *const fields[] = {&result.kafka_offset, &result.timestamp_ms, &result.crc};
+    for (int64_t *field : fields) {
+        Datum value = pg::GetDatum(row, column++, &is_null);
+        if (!is_null)
+            *field = DatumGetInt64(value);
+    }
+    return result;
+}
 
 int
 TakePartitions(const char *pipeline, int index, int count, OwnedPartition *partitions, int capacity)
@@ -82,6 +100,7 @@ TakePartitions(const char *pipeline, int index, int count, OwnedPartition *parti
             partitions[i].highest_offset = pg::GetInt64(0, 2);
             partitions[i].fence = pg::GetInt64(0, 3);
             partitions[i].topic_epoch = pg::GetInt32(0, 4);
+            partitions[i].last = GetFingerprint(0, 5);
         }
     });
     return taken;
@@ -108,14 +127,26 @@ CorrectOffset(const char *pipeline, const OwnedPartition &partition, int64_t new
 
 void
 AddCounts(const char *pipeline, const OwnedPartition &partition, const PartitionCounts &counts,
-          int64_t last_timestamp)
+          const Fingerprint &last)
 {
-    Datum arguments[9] = {CStringGetTextDatum(pipeline),      CStringGetTextDatum(partition.topic),
-                          Int32GetDatum(partition.partition), Int64GetDatum(counts.records),
-                          Int64GetDatum(counts.rows),         Int64GetDatum(counts.duplicates),
-                          Int64GetDatum(counts.rejects),      Int64GetDatum(counts.filtered),
-                          TimestampTzGetDatum(last_timestamp)};
-    (void)pg::Execute(&add_counts, arguments, last_timestamp == 0 ? "        n" : nullptr);
+    Datum arguments[12] = {CStringGetTextDatum(pipeline),
+                           CStringGetTextDatum(partition.topic),
+                           Int32GetDatum(partition.partition),
+                           Int64GetDatum(counts.records),
+                           Int64GetDatum(counts.rows),
+                           Int64GetDatum(counts.duplicates),
+                           Int64GetDatum(counts.rejects),
+                           Int64GetDatum(counts.filtered),
+                           TimestampTzGetDatum(FromUnixMs(last.timestamp_ms)),
+                           Int64GetDatum(last.kafka_offset),
+                           Int64GetDatum(last.timestamp_ms),
+                           Int64GetDatum(last.crc)};
+    char nulls[] = "            ";
+    if (!IsStorableMs(last.timestamp_ms))
+        nulls[8] = 'n';
+    if (last.kafka_offset < 0)
+        nulls[9] = nulls[10] = nulls[11] = 'n';
+    (void)pg::Execute(&add_counts, arguments, nulls);
 }
 
 void

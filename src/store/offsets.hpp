@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "base/types.hpp"
 #include "pg/shmem.hpp"
 
 namespace pulse::store {
@@ -14,6 +15,7 @@ struct OwnedPartition {
     int64_t highest_offset; // records below it have been read before
     int64_t fence;
     int32_t topic_epoch;
+    Fingerprint last; // of the last record written
 };
 
 struct PartitionCounts {
@@ -23,6 +25,9 @@ struct PartitionCounts {
     int64_t rejects;
     int64_t filtered;
 };
+
+// Of the columns fp_offset, fp_timestamp, fp_crc of a result, beginning with this one.
+Fingerprint GetFingerprint(uint64_t row, int column);
 
 // Takes the partitions whose rank among the pipeline's is index modulo count, raising their fence:
 // whoever owned them before can't commit any more. Returns how many were filled in.
@@ -35,10 +40,9 @@ bool MoveOffset(const char *pipeline, const OwnedPartition &partition, int64_t n
 // Takes a move of this transaction partly back: the batch ended early.
 void CorrectOffset(const char *pipeline, const OwnedPartition &partition, int64_t new_offset);
 
-// Adds what became of the records, on the row that MoveOffset locked. last_timestamp: PostgreSQL's
-// microseconds of the last record's kafka timestamp, 0 = none.
+// Adds what became of the records, on the row that MoveOffset locked.
 void AddCounts(const char *pipeline, const OwnedPartition &partition, const PartitionCounts &counts,
-               int64_t last_timestamp);
+               const Fingerprint &last);
 
 // One row of pulse.batch_log; times are TimestampTz.
 struct BatchLogRow {

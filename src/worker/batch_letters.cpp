@@ -36,6 +36,16 @@ WriteOne(const BatchState &state, uint32_t i, const store::LetterReason &reason)
     });
 }
 
+void
+NoteRejectedAgain(const BatchState *state, RangeProgress *range, int64_t kafka_offset)
+{
+    const EarlierRows &rows = state->pipeline->earlier_rows;
+    if (!rows.Knows(*range->partition, kafka_offset))
+        throw Unsure{};
+    if (rows.Contains(*range->partition, kafka_offset))
+        range->rejected_again.push_back(kafka_offset);
+}
+
 // A record that was a row before and is rejected now (it has become too old, say) stays the row it
 // is.
 void
@@ -46,8 +56,8 @@ WithdrawLettersOfRows(BatchState *state, RangeProgress *range)
     pg::CallPg([&] {
         pg::InSpi([&] {
             store::WithdrawLetters(
-                state->name(), *range->partition, state->pipeline->target,
-                range->rejected_again.data(), static_cast<int>(range->rejected_again.size()),
+                state->name(), *range->partition, range->rejected_again.data(),
+                static_cast<int>(range->rejected_again.size()),
                 [](int64_t offset, void *list) {
                     static_cast<std::vector<int64_t> *>(list)->push_back(offset);
                 },
@@ -76,7 +86,7 @@ WriteLetters(BatchState *state)
         if (!WriteOne(*state, i, reason))
             state->known_letters.insert(i);
         else if (state->record(i).kafka_offset < range.partition->highest_offset)
-            range.rejected_again.push_back(state->record(i).kafka_offset);
+            NoteRejectedAgain(state, &range, state->record(i).kafka_offset);
     }
     for (RangeProgress &range : state->ranges)
         if (!range.rejected_again.empty())

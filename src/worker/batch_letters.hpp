@@ -5,7 +5,11 @@
 
 namespace pulse::worker {
 
-// Writes a letter for every rejected record; known_letters are those that needed none.
+// Records read again are rejected now, and whether they are rows already is not known yet.
+struct Unsure {};
+
+// Writes a letter for every rejected record; known_letters are those that needed none. Throws
+// Unsure.
 void WriteLetters(BatchState *state);
 
 } // namespace pulse::worker

@@ -25,11 +25,12 @@ struct SqlReject {
 // Progress of one range of the batch within the transaction.
 struct RangeProgress {
     store::OwnedPartition *partition = nullptr;
-    int64_t new_offset = -1; // -1 = untouched
-    int64_t last_timestamp = 0;
+    int64_t new_offset = -1;  // -1 = untouched
+    uint32_t last_record = 0; // when counts.records is not 0
+    Fingerprint last;
     store::PartitionCounts counts{};
     std::vector<int64_t> read_again;     // offsets below highest_offset that are rows now
-    std::vector<int64_t> rejected_again; // and that are rejects now, without a letter before
+    std::vector<int64_t> rejected_again; // and that are rejects now, and rows already
 };
 
 struct BatchState {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/crc32c.hpp"
 #include "base/fault.hpp"
 #include "pg/guc.hpp"
 #include "pg/xact.hpp"
@@ -65,6 +66,8 @@ class BatchTransaction {
             result_.end = BatchEnd::kTripped;
         } catch (const Stale &) {
             result_.end = BatchEnd::kStale;
+        } catch (const Unsure &) {
+            result_.end = BatchEnd::kUnsure;
         } catch (...) {
             End();
             throw;
@@ -203,7 +206,9 @@ class BatchTransaction {
     {
         for (uint32_t i = state_.begin; i < state_.reached; i++)
             CountRecord(i);
-        for (const RangeProgress &range : state_.ranges) {
+        for (RangeProgress &range : state_.ranges) {
+            if (range.counts.records > 0)
+                range.last = LastOf(range);
             result_.counts.records += range.counts.records;
             result_.counts.rows += range.counts.rows;
             result_.counts.duplicates += range.counts.duplicates;
@@ -218,7 +223,7 @@ class BatchTransaction {
                                                 static_cast<int>(range->read_again.size()));
                     if (range->counts.records > 0)
                         store::AddCounts(state_.name(), *range->partition, range->counts,
-                                         range->last_timestamp);
+                                         range->last);
                 }
                 pending_log_ = AddToLog(*log_, state_.name(), pipeline_->slot, result_.began_at,
                                         result_.counts);
@@ -233,7 +238,7 @@ class BatchTransaction {
         RangeProgress &range = state_.range(i);
         range.counts.records++;
         result_.counts.bytes += static_cast<int64_t>(record.value.size());
-        range.last_timestamp = store::FromUnixMs(record.timestamp_ms);
+        range.last_record = i;
         if (outcome == Outcome::kInserted)
             range.counts.rows++;
         else if (outcome == Outcome::kDuplicate || state_.known_letters.contains(i))
@@ -242,6 +247,12 @@ class BatchTransaction {
             range.counts.rejects++;
         if (record.kafka_offset < range.partition->highest_offset && outcome != Outcome::kRejected)
             range.read_again.push_back(record.kafka_offset);
+    }
+
+    Fingerprint LastOf(const RangeProgress &range) const
+    {
+        const ingest::Record &last = batch_.records[range.last_record];
+        return FingerprintOf(last.kafka_offset, last.timestamp_ms, last.key, last.value);
     }
 
     // Fresh records only: what was read before has been judged before.

@@ -18,6 +18,7 @@ enum class BatchEnd {
     kFenced,  // somebody else owns a partition of it: drop the batch, take the partitions again
     kTripped, // the breaker: rolled back with its letters
     kStale,   // the target changed: load it again, decode the batch again
+    kUnsure,  // records read again are rejected now: look for their rows, then write it again
 };
 
 struct BatchResult {

@@ -5,7 +5,7 @@
 #include "base/fault.hpp"
 #include "pg/xact.hpp"
 #include "store/pipelines.hpp"
-#include "worker/discovery.hpp"
+#include "worker/lost_offsets.hpp"
 #include "worker/worker_slots.hpp"
 #include "pg/prelude.hpp"
 
@@ -123,8 +123,10 @@ Commands::Begin(Running *command)
     case pg::CommandKind::kPause:
     case pg::CommandKind::kStop:
     case pg::CommandKind::kSeek:
+    case pg::CommandKind::kSkip:
         command->is_waiting_for_workers = true;
         break;
+    case pg::CommandKind::kAcceptGap: // the other partitions go on
     case pg::CommandKind::kResume:
     case pg::CommandKind::kWatermarks:
         break;
@@ -141,7 +143,9 @@ Commands::Begin(Running *command)
         SetDesired(command, command->kind == pg::CommandKind::kPause ? "paused" : "stopped");
     if (command->is_waiting_for_workers) {
         entry->second.halts++;
-        HaltWorkers(command->pipeline, command->kind == pg::CommandKind::kStop);
+        // The record to skip may be the one that a batch in flight never gets past.
+        HaltWorkers(command->pipeline, command->kind == pg::CommandKind::kStop ||
+                                           command->kind == pg::CommandKind::kSkip);
     }
 }
 
@@ -205,49 +209,19 @@ Commands::Advance(Running *command)
         known->probed_at = 0;
         Finish(*command, "00000", "", "");
         return true;
+    case pg::CommandKind::kAcceptGap:
+        if (!command->is_asking &&
+            IsWritingBeforeLoss(command->pipeline, command->topic, command->partition))
+            return false;
+        [[fallthrough]];
     case pg::CommandKind::kSeek:
+    case pg::CommandKind::kSkip:
     case pg::CommandKind::kWatermarks:
         if (!command->is_asking)
             return Ask(command, known);
         return false;
     }
     return true;
-}
-
-bool
-Commands::Ask(Running *command, KnownPipeline *known)
-{
-    auto config = ConfigOf(*known);
-    ingest::WatchRequest request;
-    if (config.ok() && command->kind == pg::CommandKind::kSeek) {
-        request.kind = ingest::WatchRequest::Kind::kResolve;
-        for (const auto &[key, next_offset] : known->partitions)
-            if ((command->topic.empty() || command->topic == key.first) &&
-                (command->partition < 0 || command->partition == key.second))
-                request.partitions.push_back({key.first, key.second, 0});
-    }
-    std::string trouble = config.ok() ? "" : config.message();
-    if (trouble.empty() && command->kind == pg::CommandKind::kSeek && request.partitions.empty())
-        trouble = "pipeline \"" + known->name + "\" reads no such partition";
-    if (!trouble.empty()) {
-        if (command->kind == pg::CommandKind::kSeek)
-            known->halts--;
-        Finish(*command, "22023", trouble, "pulse.offsets lists the partitions.");
-        return true;
-    }
-    if (command->kind == pg::CommandKind::kSeek)
-        pg::InTransaction([&] {
-            request.position =
-                pg::CallPg([&] { return store::ParsePosition(command->argument.c_str()); });
-        });
-    request.id = command->id;
-    request.pipeline = known->name;
-    request.version = known->version;
-    request.config = std::move(config.value());
-    request.topics = known->topics;
-    command->is_asking = true;
-    watcher_->Ask(std::move(request));
-    return false;
 }
 
 void
@@ -261,82 +235,6 @@ Commands::TakeWatermarks(const ingest::WatchAnswer &answer)
         running_.erase(running_.begin() + static_cast<long>(i));
         return;
     }
-}
-
-void
-Commands::TakePositions(const ingest::WatchAnswer &answer)
-{
-    for (size_t i = 0; i < running_.size(); i++) {
-        if (running_[i].id != answer.id)
-            continue;
-        Running command = running_[i];
-        running_.erase(running_.begin() + static_cast<long>(i));
-        auto entry = pipelines_->find(command.pipeline);
-        if (entry != pipelines_->end())
-            entry->second.halts--;
-        MoveSeeked(command, answer);
-        if (entry != pipelines_->end())
-            entry->second.assignment_version = NextAssignment();
-        return;
-    }
-}
-
-void
-Commands::MoveSeeked(const Running &command, const ingest::WatchAnswer &answer)
-{
-    if (!answer.error.empty()) {
-        Finish(command, "08000", answer.error, "Offsets are as they were.");
-        return;
-    }
-    for (size_t i = 0; i < answer.resolved.size(); i++) {
-        const ingest::PartitionWatermarks &marks = answer.watermarks[i];
-        if (answer.resolved[i].next_offset < marks.low ||
-            answer.resolved[i].next_offset > marks.high) {
-            Finish(command, "22023",
-                   "offset " + std::to_string(answer.resolved[i].next_offset) +
-                       " is not in partition " + std::to_string(marks.partition) + " of topic \"" +
-                       marks.topic + "\"",
-                   "Kafka holds offsets " + std::to_string(marks.low) + " to " +
-                       std::to_string(marks.high) + ".");
-            return;
-        }
-    }
-    std::string trouble;
-    std::string sqlstate;
-    PULSE_FAULT("before_seek");
-    try {
-        pg::InTransaction([&] {
-            for (const PartitionOffset &resolved : answer.resolved)
-                pg::CallPg([&] {
-                    store::SeekPartition(command.pipeline.c_str(), resolved.topic.c_str(),
-                                         resolved.partition, resolved.next_offset, "seek",
-                                         command.caller.c_str());
-                });
-        });
-    } catch (const pg::Error &error) {
-        sqlstate = error.sqlstate;
-        trouble = error.message;
-    }
-    if (!sqlstate.empty()) {
-        Finish(command, sqlstate, trouble, "Offsets are as they were.");
-        return;
-    }
-    PULSE_FAULT("after_seek");
-    pg::CallPg([&] {
-        pg::LockShared();
-        for (const PartitionOffset &resolved : answer.resolved) {
-            pg::PartitionSlot *slot = pg::FindPartition(
-                command.pipeline.c_str(), resolved.topic.c_str(), resolved.partition, true);
-            if (slot == nullptr)
-                continue;
-            slot->next_offset = resolved.next_offset;
-            slot->state = State::kStarting;
-            slot->reason[0] = '\0';
-        }
-        pg::UnlockShared();
-    });
-    PublishWatermarks(command.pipeline, answer.watermarks);
-    Finish(command, "00000", "", "");
 }
 
 } // namespace pulse::worker

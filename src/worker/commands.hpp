@@ -1,6 +1,6 @@
-// The commands of SQL functions (pause, resume, stop, seek, fresh watermarks): taken from shared
-// memory, carried out in transactions of their own, answered when they are done. Regime: C++ with
-// doors.
+// The commands of SQL functions (pause, resume, stop, seek, accept_gap, skip, fresh watermarks):
+// taken from shared memory, carried out in transactions of their own, answered when they are done.
+// Regime: C++ with doors.
 #pragma once
 
 #include <functional>
@@ -32,6 +32,7 @@ class Commands {
     // Answers of the watcher to what Serve() asked.
     void TakeWatermarks(const ingest::WatchAnswer &answer);
     void TakePositions(const ingest::WatchAnswer &answer);
+    void TakeRecord(const ingest::WatchAnswer &answer);
 
   private:
     struct Running {
@@ -45,13 +46,20 @@ class Commands {
         std::string caller;
         bool is_waiting_for_workers = false;
         bool is_asking = false;
+        int64_t next_offset = -1; // of its one partition, when it asked
     };
 
     void BeginOrRefuse();
     void Begin(Running *command);
     bool AdvanceOrRefuse(Running *command);
     bool Advance(Running *command); // true when it is finished
+    static std::vector<PartitionOffset> PartitionsOf(Running *command);
     bool Ask(Running *command, KnownPipeline *known);
+    bool TakeAsking(int64_t id, Running *command);
+    void AssignAgain(const std::string &pipeline);
+    bool ChangeOrRefuse(const Running &command, const std::function<void()> &change);
+    void AcceptGap(const Running &command, const ingest::WatchAnswer &answer);
+    void Skip(const Running &command, const ingest::FetchedRecord &record, const char *error_code);
     void SetDesired(Running *command, const char *state);
     void MoveSeeked(const Running &command, const ingest::WatchAnswer &answer);
     void Finish(const Running &command, const std::string &sqlstate, const std::string &message,

@@ -16,8 +16,10 @@
 #include "pg/wait.hpp"
 #include "pg/xact.hpp"
 #include "store/pipelines.hpp"
+#include "store/positions.hpp"
 #include "worker/commands.hpp"
 #include "worker/discovery.hpp"
+#include "worker/lost_offsets.hpp"
 #include "worker/process.hpp"
 #include "worker/status.hpp"
 #include "worker/worker_slots.hpp"
@@ -103,6 +105,8 @@ class Coordinator {
         commands_.Serve();
         for (auto &[name, known] : pipelines_)
             discovery_.Probe(&known);
+        for (auto &[name, known] : pipelines_)
+            lost_offsets_.Judge(&known);
         Reconcile();
         Prune();
         return true;
@@ -173,6 +177,7 @@ class Coordinator {
         known.topics = SplitLines(row.topics);
         known.connection = {row.brokers, row.group_id, row.kafka_options, row.secrets_file};
         known.start_position = row.start_position;
+        known.on_offset_lost = row.on_offset_lost;
         known.workers = row.workers;
         known.version = row.version;
         known.desired_state = row.desired_state;
@@ -180,7 +185,8 @@ class Coordinator {
         known.hint = OrEmpty(row.hint);
         if (is_changed) {
             known.probed_at = 0;
-            known.is_probing = false; // the answer under way is about what it was
+            known.is_probing = known.is_judging =
+                false; // the answer under way is about what it was
         }
     }
 
@@ -218,6 +224,15 @@ class Coordinator {
         if (known != nullptr && known->version != answer.version)
             known = nullptr; // it is about an earlier one
         bool is_command = answer.id != 0;
+        if (answer.kind == ingest::WatchRequest::Kind::kJudge) {
+            if (known != nullptr)
+                lost_offsets_.TakeAnswer(known, answer);
+            return;
+        }
+        if (answer.kind == ingest::WatchRequest::Kind::kRead) {
+            commands_.TakeRecord(answer);
+            return;
+        }
         if (answer.kind == ingest::WatchRequest::Kind::kResolve) {
             if (is_command)
                 commands_.TakePositions(answer);
@@ -272,6 +287,7 @@ class Coordinator {
     ingest::Watcher watcher_;
     KnownPipelines pipelines_;
     Discovery discovery_{&watcher_};
+    LostOffsets lost_offsets_{&watcher_};
     Commands commands_{&pipelines_, &watcher_, [this] { ReadTable(); }};
     bool is_default_waiting_ = false;
     bool is_first_look_ = true;

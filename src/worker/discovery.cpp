@@ -1,9 +1,11 @@
 #include "worker/discovery.hpp"
 
+#include <algorithm>
+
 #include "base/fault.hpp"
 #include "pg/shmem.hpp"
 #include "pg/xact.hpp"
-#include "store/pipelines.hpp"
+#include "store/positions.hpp"
 #include "pg/prelude.hpp"
 
 namespace pulse::worker {
@@ -27,18 +29,74 @@ ProbeInterval(const KnownPipeline &known)
 }
 
 void
-StartAt(const KnownPipeline &known, const std::string &topic, int32_t partition, int64_t start,
-        const char *reason)
+StartAt(const KnownPipeline &known, const PartitionOffset &where, const char *reason,
+        bool is_another_log)
 {
     pg::CallPg([&] {
-        if (store::StartPartition(known.name.c_str(), known.version, topic.c_str(), partition,
-                                  start, reason))
+        if (store::StartPartition(known.name.c_str(), known.version, where.topic.c_str(),
+                                  where.partition, {where.next_offset, reason, is_another_log}))
             ereport(
                 LOG,
                 (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" starts at offset %lld",
-                        known.name.c_str(), partition, topic.c_str(),
-                        static_cast<long long>(start))));
+                        known.name.c_str(), where.partition, where.topic.c_str(),
+                        static_cast<long long>(where.next_offset)),
+                 is_another_log ? errdetail("The topic was made again since it was last read.")
+                                : 0));
     });
+}
+
+std::map<std::pair<std::string, int32_t>, PartitionOffset>
+ReadLeftovers(const std::string &pipeline)
+{
+    std::map<std::pair<std::string, int32_t>, PartitionOffset> found;
+    pg::InTransaction([&] {
+        store::PartitionRow *rows = nullptr;
+        int count = pg::CallPg([&] { return store::ReadLeftovers(pipeline.c_str(), &rows); });
+        for (int i = 0; i < count; i++)
+            found[{rows[i].topic, rows[i].partition}] = {rows[i].topic, rows[i].partition,
+                                                         rows[i].next_offset, rows[i].last};
+    });
+    return found;
+}
+
+// Throws when the beginning is no place to start.
+ingest::Position
+StartPosition(const KnownPipeline &known)
+{
+    ingest::Position position;
+    bool would_insert_again = false;
+    pg::InTransaction([&] {
+        position = pg::CallPg([&] { return store::ParsePosition(known.start_position.c_str()); });
+        if (known.partitions.empty() && position.kind == ingest::Position::Kind::kEarliest)
+            would_insert_again =
+                pg::CallPg([&] { return store::WouldInsertAgain(known.name.c_str()); });
+    });
+    if (would_insert_again) {
+        pg::Error error;
+        error.sqlstate = "55000";
+        error.message = "the target has rows and no unique index: what is read again would be "
+                        "inserted again";
+        error.hint =
+            "Finish the restore, add a unique index, or say where to begin: start_position "
+            "after_rows, latest, an offset or a time.";
+        throw error;
+    }
+    return position;
+}
+
+// The end of the log went back, or its topic was away: workers look whether it is the same one.
+bool
+MayBeRecreated(const KnownPipeline &known, const ingest::WatchAnswer &answer)
+{
+    for (const ingest::PartitionWatermarks &entry : answer.watermarks) {
+        auto before = known.highs.find({entry.topic, entry.partition});
+        bool was_missing = std::find(known.missing_topics.begin(), known.missing_topics.end(),
+                                     entry.topic) != known.missing_topics.end();
+        if ((before != known.highs.end() && entry.high < before->second) ||
+            (was_missing && known.partitions.contains({entry.topic, entry.partition})))
+            return true;
+    }
+    return false;
 }
 
 } // namespace
@@ -87,13 +145,19 @@ Discovery::TakeProbe(KnownPipeline *known, const ingest::WatchAnswer &answer)
     if (!answer.error.empty())
         return;
     known->has_probed = true;
+    if (MayBeRecreated(*known, answer))
+        known->assignment_version = NextAssignment();
+    for (const ingest::PartitionWatermarks &entry : answer.watermarks)
+        known->highs[{entry.topic, entry.partition}] = entry.high;
     known->missing_topics = answer.missing_topics;
     PublishWatermarks(known->name, answer.watermarks);
     try {
         StartNewPartitions(known, answer.watermarks);
         known->start_error.clear();
+        known->start_hint.clear();
     } catch (const pg::Error &error) {
         known->start_error = error.message; // a bad start_position must not hold the others up
+        known->start_hint = error.hint;
     }
 }
 
@@ -112,30 +176,41 @@ Discovery::StartNewPartitions(KnownPipeline *known,
             fresh.push_back(entry);
     if (fresh.empty())
         return;
-    ingest::Position position;
-    pg::InTransaction([&] {
-        position = pg::CallPg([&] { return store::ParsePosition(known->start_position.c_str()); });
-    });
-    std::vector<PartitionOffset> by_time;
+    ingest::Position position = StartPosition(*known);
+    auto leftovers = ReadLeftovers(known->name);
     PULSE_FAULT("before_start");
+    // A time is the broker's to resolve, and where an earlier pipeline has read it is asked whether
+    // this is the same log.
+    std::set<std::string> topics_to_ask;
+    for (const auto &[key, leftover] : leftovers)
+        topics_to_ask.insert(key.first);
+    std::vector<PartitionOffset> to_ask;
+    std::vector<PartitionOffset> added_to_ask;
     pg::InTransaction([&] {
         for (const ingest::PartitionWatermarks &entry : fresh) {
             bool is_added = known_topics.contains(entry.topic);
-            if (!is_added && position.kind == ingest::Position::Kind::kTime) {
-                by_time.push_back({entry.topic, entry.partition, 0});
+            auto leftover = leftovers.find({entry.topic, entry.partition});
+            PartitionOffset where = {entry.topic, entry.partition, 0, {}};
+            if (leftover != leftovers.end())
+                where = leftover->second;
+            if (is_added ? leftover != leftovers.end()
+                         : position.kind == ingest::Position::Kind::kTime ||
+                               topics_to_ask.contains(entry.topic)) {
+                (is_added ? added_to_ask : to_ask).push_back(where);
                 continue;
             }
-            int64_t start = is_added || position.kind == ingest::Position::Kind::kEarliest
-                                ? entry.low
-                            : position.kind == ingest::Position::Kind::kLatest ? entry.high
-                                                                               : position.value;
-            StartAt(*known, entry.topic, entry.partition, start,
-                    is_added ? "new partition" : "start");
+            where.next_offset =
+                !is_added && position.kind == ingest::Position::Kind::kLatest   ? entry.high
+                : !is_added && position.kind == ingest::Position::Kind::kOffset ? position.value
+                                                                                : entry.low;
+            StartAt(*known, where, is_added ? "new partition" : "start", false);
         }
     });
     known->assignment_version = NextAssignment();
-    if (!by_time.empty())
-        ResolveStart(*known, std::move(by_time), position);
+    if (!to_ask.empty())
+        ResolveStart(*known, std::move(to_ask), position);
+    if (!added_to_ask.empty())
+        ResolveStart(*known, std::move(added_to_ask), {});
     SetLatch(MyLatch); // look at them at once
 }
 
@@ -163,8 +238,11 @@ Discovery::TakeStart(KnownPipeline *known, const ingest::WatchAnswer &answer)
     if (known == nullptr || !answer.error.empty())
         return; // the next probe asks again
     pg::InTransaction([&] {
-        for (const PartitionOffset &resolved : answer.resolved)
-            StartAt(*known, resolved.topic, resolved.partition, resolved.next_offset, "start");
+        for (size_t i = 0; i < answer.resolved.size(); i++) {
+            bool is_another = answer.logs[i] == ingest::LogIdentity::kAnother;
+            StartAt(*known, answer.resolved[i], is_another ? "start, topic recreated" : "start",
+                    is_another);
+        }
     });
 }
 

@@ -38,10 +38,13 @@ PublishPipeline(const KnownPipeline &known)
         state = known.has_probed ? State::kRetrying : State::kStarting;
         reason = "broker cannot be reached: " + known.broker_error;
         hint = "Check pulse.brokers; the pipeline goes on by itself when the broker answers.";
+    } else if (known.partitions.empty() && !known.start_error.empty()) {
+        state = State::kFailed;
+        reason = known.start_error;
+        hint = known.start_hint;
     } else if (known.partitions.empty()) {
         state = State::kStarting;
-        reason = !known.start_error.empty() ? known.start_error
-                 : known.missing_topics.empty()
+        reason = known.missing_topics.empty()
                      ? "looking for partitions"
                      : "topic \"" + known.missing_topics[0] + "\" does not exist yet";
     } else if (!known.spread_error.empty()) {

@@ -19,6 +19,7 @@ struct KnownPipeline {
     std::vector<std::string> topics;
     ConnectionSettings connection;
     std::string start_position;
+    std::string on_offset_lost;
     int32_t workers = 1;
     int64_t version = 0;
     std::string desired_state;
@@ -26,15 +27,18 @@ struct KnownPipeline {
     std::string hint;
 
     std::map<std::pair<std::string, int32_t>, int64_t> partitions; // -> next_offset as last read
+    std::map<std::pair<std::string, int32_t>, int64_t> highs;      // as last probed
     int64_t assignment_version = 0;
     bool is_probing = false;
+    bool is_judging = false; // lost offsets, see lost_offsets.hpp
     int64_t probed_at = 0;
     std::string broker_error; // of the last probe; empty = it worked
     bool has_probed = false;
     std::vector<std::string> missing_topics;
     std::string config_error; // settings that no client can be made of
     std::string config_hint;
-    std::string start_error;  // why new partitions can't begin
+    std::string start_error; // why new partitions can't begin
+    std::string start_hint;
     int spread = 0;           // workers that share the partitions
     std::string spread_error; // why they are fewer than wanted
     std::string spread_hint;

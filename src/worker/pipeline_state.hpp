@@ -11,6 +11,7 @@
 #include "ingest/breaker.hpp"
 #include "store/offsets.hpp"
 #include "store/target.hpp"
+#include "worker/earlier_rows.hpp"
 
 namespace pulse::worker {
 
@@ -51,6 +52,7 @@ struct PipelineState {
     store::Target target;
     std::shared_ptr<const decode::Mapping> mapping;
     std::vector<store::OwnedPartition> partitions;
+    EarlierRows earlier_rows;
     unsigned int role = 0;
     bool may_use_leaf = false;
     int slot = 0; // of the counters

@@ -68,16 +68,22 @@ PublishTrouble(const ingest::Notice &notice)
     State state = State::kRetrying;
     if (slot != nullptr) {
         before = slot->state;
+        if (notice.kind == ingest::Notice::Kind::kTopicChanged)
+            state = State::kTopicChanged;
+        // Beyond the end it is another topic: the coordinator, who asks the broker, says so then.
         if (notice.kind == ingest::Notice::Kind::kOffsetLost)
-            state = slot->high >= 0 && notice.next_offset > slot->high ? State::kTopicChanged
-                                                                       : State::kOffsetLost;
+            state = State::kOffsetLost;
         slot->state = state;
+        slot->lost_offset = notice.next_offset;
+        slot->is_judged = false;
         char reason[pg::kReasonBytes];
         snprintf(reason, sizeof(reason), "next offset %lld: %.300s",
                  static_cast<long long>(notice.next_offset), notice.text.c_str());
         pg::CopyText(slot->reason, pg::kReasonBytes, reason);
     }
     pg::UnlockShared();
+    if (state == State::kOffsetLost)
+        pg::WakeCoordinator();
     if (before != state)
         ereport(
             LOG,

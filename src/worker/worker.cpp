@@ -200,9 +200,11 @@ class Worker {
         });
         taken.resize(static_cast<size_t>(count));
         pipeline_.partitions = std::move(taken);
+        pipeline_.earlier_rows.Forget();
         std::vector<PartitionOffset> list;
         for (const store::OwnedPartition &partition : pipeline_.partitions)
-            list.push_back({partition.topic, partition.partition, partition.next_offset});
+            list.push_back(
+                {partition.topic, partition.partition, partition.next_offset, partition.last});
         reader_->Assign(std::move(list), SetAsideRecords(pipeline_));
         pg::CallPg([this] { PublishPartitions(pipeline_.partitions); });
         assignment_version_ = version;
@@ -278,6 +280,10 @@ class Worker {
             break;
         case BatchEnd::kStale:
             break; // is_target_stale is set: the next step loads it again
+        case BatchEnd::kUnsure:
+            pipeline_.earlier_rows.Load(my_slot->pipeline, pipeline_.target, pipeline_.role,
+                                        pipeline_.partitions);
+            break;
         }
     }
 

@@ -73,10 +73,21 @@ SELECT pulse.seek('nobody', 'earliest');
 SELECT pulse.seek('clicks', 'the day before yesterday');
 SELECT pulse.seek('clicks', 'infinity');
 SELECT pulse.seek('clicks', NULL);
+SELECT pulse.seek('clicks', 'after_rows');
+SELECT pulse.accept_gap('clicks', 'clicks_de', 0);
+SELECT pulse.accept_gap('clicks', 'clicks_de', -1);
+SELECT pulse.skip('clicks', 'clicks_de', 0, 5);
 SELECT pulse._seek(NULL, NULL, NULL, NULL); -- crashed once
 SELECT pulse.wait_until_caught_up('clicks', '1s');
 SELECT pulse.wait_until_caught_up('nobody', '1s');
 SELECT pulse.ingest_horizon() <= clock_timestamp() AS has_horizon;
+
+-- Rows that could be inserted again.
+CREATE TABLE public.full_heap (a text);
+INSERT INTO full_heap VALUES ('there');
+SELECT pulse.create_pipeline('full', ARRAY['full'], 'public.full_heap');
+SELECT pulse.create_pipeline('full', ARRAY['full'], 'public.full_heap', '{"start_position": "after_rows"}');
+DROP TABLE full_heap;
 
 -- Dropping a pipeline keeps its data and says where it was.
 INSERT INTO pulse.offsets (pipeline, topic, partition, next_offset, highest_offset) VALUES ('clicks', 'clicks_de', 0, 42, 42);

@@ -14,6 +14,7 @@
 #include <set>
 #include <unistd.h>
 
+#include "base/crc32c.hpp"
 #include "decode_fixture.hpp"
 #include "mock_broker.hpp"
 
@@ -439,6 +440,47 @@ TEST(ReaderTest, ReportsALostOffsetAndReadsTheOthers)
         auto batch = NextBatch(*reader);
         ASSERT_NE(batch, nullptr);
         again.Add(*batch);
+    }
+}
+
+// The record read last is read again first; it is not handed over twice.
+TEST(ReaderTest, KnowsItsLastRecordAgain)
+{
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    broker.ProduceNumbers("events", 0, 0, 10);
+    Fingerprint last = {4, Fingerprint::kUnknownTime, RecordCrc({}, "4")};
+    auto reader = StartReader(OptionsFor(broker.brokers()), {{"events", 0, 5, last}});
+    Ledger ledger(Start{{0, 5}});
+    while (ledger.next(0) < 10) {
+        auto batch = NextBatch(*reader);
+        ASSERT_NE(batch, nullptr);
+        ledger.Add(*batch);
+    }
+}
+
+TEST(ReaderTest, StopsWhereTheLastRecordIsAnotherOne)
+{
+    MockBroker broker;
+    broker.CreateTopic("events", 2);
+    broker.ProduceNumbers("events", 0, 0, 10);
+    broker.ProduceNumbers("events", 1, 0, 10);
+    Fingerprint changed = {4, Fingerprint::kUnknownTime, RecordCrc({}, "something else")};
+    Fingerprint beyond = {10, Fingerprint::kUnknownTime, RecordCrc({}, "10")};
+    for (const Fingerprint &last : {changed, beyond}) {
+        auto reader = StartReader(OptionsFor(broker.brokers()),
+                                  {{"events", 0, last.kafka_offset + 1, last}, {"events", 1, 0}});
+        Notice notice;
+        ASSERT_TRUE(WaitForNotice(*reader, Notice::Kind::kTopicChanged, &notice));
+        EXPECT_EQ(notice.partition, 0);
+        EXPECT_EQ(notice.next_offset, last.kafka_offset + 1);
+        EXPECT_NE(notice.text.find(std::to_string(last.kafka_offset)), std::string::npos);
+        Ledger ledger(Start{{1, 0}}); // nothing of partition 0
+        while (ledger.next(1) < 10) {
+            auto batch = NextBatch(*reader);
+            ASSERT_NE(batch, nullptr);
+            ledger.Add(*batch);
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/crc32c.hpp"
+
 #include <filesystem>
 #include <poll.h>
 #include <thread>
@@ -175,6 +177,47 @@ TEST(WatcherTest, ResolvesPositions)
         << "the asker compares it with the ends";
     // A time after the last record is the end of the log.
     EXPECT_EQ(Offsets(ask({Position::Kind::kTime, 4102444800000})), (std::vector<int64_t>{10, 5}));
+}
+
+TEST(WatcherTest, TellsTheSameLogFromAnother)
+{
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    broker.ProduceNumbers("events", 0, 0, 10);
+    Watcher watcher;
+    auto ask = [&](int64_t highest, const Fingerprint &last) {
+        WatchAnswer answer =
+            AskOne(watcher, Resolve(broker.brokers(), {{"events", 0, highest, last}}, Position{}));
+        EXPECT_EQ(answer.error, "");
+        return answer.logs.at(0);
+    };
+    Fingerprint ninth = {9, Fingerprint::kUnknownTime, RecordCrc({}, "9")};
+    EXPECT_EQ(ask(10, ninth), LogIdentity::kSame);
+    EXPECT_EQ(ask(10, {}), LogIdentity::kUnproved);
+    EXPECT_EQ(ask(11, {}), LogIdentity::kAnother) << "more was read than there is";
+    ninth.crc++;
+    EXPECT_EQ(ask(10, ninth), LogIdentity::kAnother);
+    EXPECT_EQ(ask(0, {10, Fingerprint::kUnknownTime, 1}), LogIdentity::kAnother);
+}
+
+TEST(WatcherTest, ReadsOneRecord)
+{
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    broker.ProduceNumbers("events", 0, 0, 10);
+    Watcher watcher;
+    auto read = [&](int64_t from) {
+        WatchRequest request = Resolve(broker.brokers(), {{"events", 0, from}}, Position{});
+        request.kind = WatchRequest::Kind::kRead;
+        WatchAnswer answer = AskOne(watcher, request);
+        EXPECT_EQ(answer.error, "");
+        return answer.record;
+    };
+    FetchedRecord record = read(7);
+    EXPECT_TRUE(record.is_found && record.has_value && !record.has_key);
+    EXPECT_EQ(record.kafka_offset, 7);
+    EXPECT_EQ(record.value, "7");
+    EXPECT_FALSE(read(10).is_found);
 }
 
 TEST(WatcherTest, SaysWhyThereIsNoAnswer)
