@@ -32,7 +32,7 @@ EVENTS = """
     SELECT md5(session || '-' || n) AS event_id,
            ('{page_view,product_view,add_to_cart,checkout,payment}'::text[])[1 + least(n / 3, 4)] AS event_type,
            user_id, event_timestamp, event_timestamp + delay AS kafka_timestamp, least(n / 3, 4)::smallint AS funnel_step_index,
-           'https://shop.example.com/p/' || session * 7919 %% 2000 || '?n=' || n AS page_url,
+           'https://shop.example.com/p/' || session::bigint * 7919 %% 2000 || '?n=' || n AS page_url,
            'https://www.example.org/' || session %% 50 AS referrer,
            ('{mobile,desktop,tablet}'::text[])[1 + session %% 3] AS device,
            jsonb_build_object('price', n * 3, 'quantity', 1, 'category', 'shoes', 'session', session) AS properties,

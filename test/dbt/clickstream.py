@@ -13,6 +13,7 @@ SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 TIMEOUT = 30 * MINUTE
 STEPS = ("page_view", "product_view", "add_to_cart", "checkout", "payment")
 GOES_ON = (0.6, 0.5, 0.6, 0.8)
+PUNCTUAL = "bot"  # never late, so that runs begin in the middle of an endless visit, not at its begin
 DEVICES = ("mobile", "desktop", "tablet", None)
 REFERRERS = ("https://www.google.com/", "https://news.example.org/a?b=c", None)
 
@@ -39,9 +40,11 @@ def generate(seed, users=60, days=40, bots=2):
     made = []
 
     def emit(user, at, event_type, page):
-        delay = rnd.choice((rnd.randrange(0, 2 * SECOND),) * 17 + (
-            5 * MINUTE + rnd.randrange(-1, 2),               # the edge of late
-            rnd.randrange(6 * MINUTE, 3 * HOUR), rnd.randrange(DAY, 12 * DAY)))
+        delay = rnd.randrange(0, 2 * SECOND)
+        if user != PUNCTUAL:
+            delay = rnd.choice((delay,) * 17 + (
+                5 * MINUTE + rnd.randrange(-1, 2),               # the edge of late
+                rnd.randrange(6 * MINUTE, 3 * HOUR), rnd.randrange(DAY, 12 * DAY)))
         made.append(Event(f"{rnd.getrandbits(64):016x}", event_type, user, at, at + delay, page,
                           rnd.choice(REFERRERS), rnd.choice(DEVICES)))
 
@@ -73,10 +76,10 @@ def generate(seed, users=60, days=40, bots=2):
             at = walk(user, at)
             at += rnd.choice((TIMEOUT, TIMEOUT + 1, TIMEOUT + SECOND, rnd.randrange(TIMEOUT, 2 * HOUR),
                               rnd.randrange(6 * HOUR, 9 * DAY), rnd.randrange(6 * HOUR, 9 * DAY)))
-    for number in range(bots):
-        at = rnd.randrange(days * DAY // 2)
-        for _ in range(500):  # four to six days without a silence
-            emit(f"bot-{number}", at, rnd.choice(STEPS[:2]), "https://shop.example.com/p/1")
+    for bot, count in ((PUNCTUAL, 1500), ("bot-late", 500))[:bots]:  # about three weeks, one week without a silence
+        at = rnd.randrange(days * DAY // 3)
+        for _ in range(count):
+            emit(bot, at, rnd.choice(STEPS[:2]), "https://shop.example.com/p/1")
             at += rnd.choice((rnd.randrange(SECOND, TIMEOUT), TIMEOUT))
     # The same id at another time is another event; the key of raw.events says so.
     made += [Event(e.event_id, e.event_type, e.user_id, e.at + 7 * MINUTE, e.arrives + 7 * MINUTE, e.page_url, e.referrer,
@@ -89,8 +92,8 @@ def arrivals(events, seed, chunks, duplicates=0.1):
     and some again."""
     rnd = random.Random(seed)
     order = sorted(events, key=lambda event: event.arrives)
-    placed = [(position if rnd.random() < 0.85 else rnd.uniform(position, len(order)), event)
-              for position, event in enumerate(order)]
+    placed = [(position if event.user_id == PUNCTUAL or rnd.random() < 0.85 else
+               rnd.uniform(position, len(order)), event) for position, event in enumerate(order)]
     placed += [(rnd.uniform(position, len(order)), event) for position, event in placed
                if rnd.random() < duplicates]
     placed.sort(key=lambda pair: pair[0])
