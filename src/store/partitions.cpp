@@ -76,7 +76,8 @@ EnsurePartition(const Target &target, int64_t timestamp)
         Datum arguments[2] = {Int32GetDatum(kAdvisoryClass),
                               Int32GetDatum(static_cast<int32>(target.relation))};
         (void)pg::Execute(&lock_target, arguments);
-        CommandCounterIncrement();
+        // The lock is no relation's: what its last holder did to the target must be asked for.
+        AcceptInvalidationMessages();
         if (FindLeaf(target, timestamp) == InvalidOid)
             CreateAndAttach(target, timestamp);
     });

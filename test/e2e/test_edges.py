@@ -48,3 +48,23 @@ def test_a_tripped_batch_is_not_left_out_when_the_pipeline_cannot_be_marked_stop
     assert pulse.count("raw.dlq") == 3000
     assert pulse.count() == 200
     pulse.check()
+
+
+def test_a_partition_that_another_worker_makes_meanwhile_is_used(pulse):
+    """Both saw that it is missing; the second waits for the first and finds it there."""
+    pulse.wait_created()
+    pulse.log_since()
+    with pulse.connect(autocommit=False) as first:
+        # What a worker does: 0x70756c73 is pulse's class of advisory locks.
+        first.execute("SELECT pg_advisory_xact_lock(x'70756c73'::int, 'raw.events'::regclass::oid::int)")
+        first.execute("CREATE TABLE raw.events_made_first (LIKE raw.events INCLUDING ALL)")
+        first.execute("ALTER TABLE raw.events ATTACH PARTITION raw.events_made_first"
+                      " FOR VALUES FROM ('2026-11-10 00:00+00') TO ('2026-11-11 00:00+00')")
+        pulse.produce([event(event_timestamp="2026-11-10T12:00:00Z")], partition=0)
+        pulse.wait_for("SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
+                       "the worker to wait for its turn")
+        first.commit()
+    pulse.wait_caught_up()
+    assert pulse.count("raw.events_made_first") == 1
+    assert "42P17" not in pulse.log_since(), "the worker tried to make it once more"
+    pulse.check()
