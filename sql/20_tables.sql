@@ -10,7 +10,8 @@ CREATE TABLE pulse.pipelines (
     hint          text,
     version       bigint NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
     created_at    timestamptz NOT NULL DEFAULT now(),
-    changed_at    timestamptz NOT NULL DEFAULT now()
+    changed_at    timestamptz NOT NULL DEFAULT now(),
+    retained_from timestamptz
 );
 COMMENT ON TABLE pulse.pipelines IS 'topics -> target table; change it with create_pipeline, alter_pipeline, drop_pipeline';
 COMMENT ON COLUMN pulse.pipelines.topics IS 'topic names, or regular expressions with leading ^';
@@ -19,6 +20,7 @@ COMMENT ON COLUMN pulse.pipelines.settings IS 'settings of this pipeline, withou
 COMMENT ON COLUMN pulse.pipelines.columns IS 'columns of the target the pipeline counts on; when one is gone the pipeline fails instead of dropping its values';
 COMMENT ON COLUMN pulse.pipelines.owner IS 'role the target is written as, unless pulse.role names another';
 COMMENT ON COLUMN pulse.pipelines.desired_state IS 'running, paused or stopped: what pause, resume, stop and the breaker asked for';
+COMMENT ON COLUMN pulse.pipelines.retained_from IS 'retention has dropped the rows whose event_timestamp is before it, and rejects such events (too_old); never goes back';
 COMMENT ON COLUMN pulse.pipelines.version IS 'another one after every change, also of a pipeline dropped and made again; workers start again with it';
 
 CREATE TABLE pulse.offsets (
@@ -34,6 +36,7 @@ CREATE TABLE pulse.offsets (
     duplicates           bigint NOT NULL DEFAULT 0,
     rejects              bigint NOT NULL DEFAULT 0,
     filtered             bigint NOT NULL DEFAULT 0,
+    expired_rows         bigint NOT NULL DEFAULT 0,
     adopted_rows         bigint NOT NULL DEFAULT 0,
     adopted_letters      bigint NOT NULL DEFAULT 0,
     fp_offset            bigint,
@@ -52,8 +55,9 @@ COMMENT ON COLUMN pulse.offsets.records IS 'records committed = rows + duplicate
 COMMENT ON COLUMN pulse.offsets.rows IS 'rows inserted into the target';
 COMMENT ON COLUMN pulse.offsets.duplicates IS 'records that were in the target, or in raw.dlq, already';
 COMMENT ON COLUMN pulse.offsets.rejects IS 'dead letters written';
+COMMENT ON COLUMN pulse.offsets.expired_rows IS 'rows of this partition that retention has dropped: the target holds so many less';
 COMMENT ON COLUMN pulse.offsets.filtered IS 'records a stage filtered out';
-COMMENT ON COLUMN pulse.offsets.adopted_rows IS 'rows of this partition that the target held when the pipeline was created: rows in the target = rows + adopted_rows';
+COMMENT ON COLUMN pulse.offsets.adopted_rows IS 'rows of this partition that the target held when the pipeline was created: rows in the target = rows + adopted_rows - expired_rows';
 COMMENT ON COLUMN pulse.offsets.adopted_letters IS 'dead letters of this partition that were there when the pipeline was created';
 COMMENT ON COLUMN pulse.offsets.fp_offset IS 'the last record written: read again to tell whether the topic is still the same';
 COMMENT ON COLUMN pulse.offsets.fp_timestamp IS 'its Kafka timestamp, milliseconds since 1970; -1 = it has none';

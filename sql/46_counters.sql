@@ -81,6 +81,8 @@ BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'counters are rebuilt in READ COMMITTED transactions only' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
+    -- What retention has dropped can't be counted again.
+    low := greatest(low, date_trunc('day', pipeline_row.retained_from + interval '1 day' - interval '1 us'));
     wanted := string_to_array(replace(coalesce(pipeline_row.settings ->> 'counters', current_setting('pulse.counters')), ' ', ''), ',');
 
     -- A batch adds to its counters in this order, behind its rows. With the locks here no batch is between the two:
@@ -105,4 +107,4 @@ END
 $$;
 COMMENT ON FUNCTION pulse.rebuild_counters(text, timestamptz, timestamptz) IS
 'counts the rows of the target again, for whole days (UTC) that from_time and to_time touch, or all; for rows changed by users, or counters that were not kept before.
-Workers go on: they wait at their counters until this transaction ends. Errors: 42704, 55000 (target without event_type and event_timestamp, or written by several pipelines)';
+Days that retention has dropped keep their counters. Workers go on: they wait at their counters until this transaction ends. Errors: 42704, 55000 (target without event_type and event_timestamp, or written by several pipelines)';

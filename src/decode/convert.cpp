@@ -154,9 +154,15 @@ CheckEventTime(const ColumnSpec &column, int64_t time_us, const JsonValue &value
                                     : std::numeric_limits<int64_t>::max();
     bool is_too_old = limits.reject_older_than_us > 0 && age_us > limits.reject_older_than_us;
     bool is_too_new = limits.reject_newer_than_us > 0 && age_us < -limits.reject_newer_than_us;
-    if (!is_too_old && !is_too_new)
+    bool is_expired = time_us < limits.not_before_us;
+    if (!is_too_old && !is_too_new && !is_expired)
         return true;
     Message message;
+    if (is_expired && !is_too_old) {
+        message.Add("event time is before what retention keeps, ");
+        AddFound(value, &message);
+        return RefuseColumn(column, RejectCode::kTooOld, message, context);
+    }
     message.Add("event time is more than ");
     AddDuration(is_too_old ? limits.reject_older_than_us : limits.reject_newer_than_us, &message);
     message.Add(is_too_old ? " in the past, " : " in the future, ");

@@ -47,6 +47,7 @@ struct Limits {
     int max_depth = 64;
     int64_t reject_older_than_us = 400LL * 86400 * 1000000; // 0 = never
     int64_t reject_newer_than_us = 86400LL * 1000000;       // 0 = never
+    int64_t not_before_us = INT64_MIN; // since 1970: older events were dropped by retention
 
     bool operator==(const Limits &) const = default;
 };

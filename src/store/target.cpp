@@ -27,11 +27,12 @@ const Metadata metadata_columns[] = {
     {"topic_epoch", ColumnSource::kTopicEpoch},
 };
 
-pg::Statement select_pipeline = {"SELECT target, owner, version, settings->>'partition_by'"
-                                 " FROM pulse.pipelines WHERE name = $1",
-                                 1,
-                                 {TEXTOID},
-                                 nullptr};
+pg::Statement select_pipeline = {
+    "SELECT target, owner, version, settings->>'partition_by',"
+    " COALESCE(retained_from, '-infinity') FROM pulse.pipelines WHERE name = $1",
+    1,
+    {TEXTOID},
+    nullptr};
 
 pg::Statement select_settings = {
     "SELECT s.key, s.value FROM pulse.pipelines p, pg_catalog.jsonb_each_text(p.settings) s"
@@ -366,6 +367,8 @@ LoadPipeline(const char *name, Scope scope, PipelineDefinition *definition)
         pg::CopyText(definition->target, sizeof(definition->target), pg::GetText(0, 1));
         pg::CopyText(definition->owner, sizeof(definition->owner), pg::GetText(0, 2));
         definition->version = pg::GetInt64(0, 3);
+        bool is_null = false;
+        definition->retained_from = DatumGetTimestampTz(pg::GetDatum(0, 5, &is_null));
         const char *unit = pg::GetText(0, 4);
         pg::CopyText(definition->partition_unit, sizeof(definition->partition_unit),
                      unit == nullptr ? "day" : unit);
@@ -397,6 +400,7 @@ LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
             quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
                                        RelationGetRelationName(relation)),
             sizeof(target->qualified_name));
+    target->retained_from = definition.retained_from;
     strlcpy(target->partition_unit, definition.partition_unit, sizeof(target->partition_unit));
     if (strcmp(target->partition_unit, "none") == 0)
         strlcpy(target->partition_unit, "day", sizeof(target->partition_unit));

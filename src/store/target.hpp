@@ -55,6 +55,7 @@ struct Target {
     bool has_deferrable; // constraints that must be checked inside the savepoint
     bool has_row_triggers;  // BEFORE INSERT: counters must come from what was stored
     char partition_unit[8]; // day, hour, month
+    int64_t retained_from;  // PipelineDefinition's
     int32_t column_count;
     int32_t cell_count;
     int32_t rest_cell;       // -1 = none
@@ -70,6 +71,7 @@ struct PipelineDefinition {
     char owner[pg::kNameBytes];
     int64_t version;
     char partition_unit[8];
+    int64_t retained_from; // TimestampTz: retention has dropped what is older; INT64_MIN = nothing
 };
 
 // How long the pipeline's settings lie over this process's.

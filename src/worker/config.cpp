@@ -5,6 +5,7 @@
 
 #include "base/clock.hpp"
 #include "pg/guc.hpp"
+#include "store/time.hpp"
 
 namespace pulse::worker {
 
@@ -93,6 +94,8 @@ MappingOf(const store::Target &target)
     mapping->limits.max_message_bytes = static_cast<uint32_t>(pg::guc_max_message_bytes);
     mapping->limits.reject_older_than_us = pg::guc_reject_older_than_s * kSecondUs;
     mapping->limits.reject_newer_than_us = pg::guc_reject_newer_than_s * kSecondUs;
+    if (target.retained_from != INT64_MIN)
+        mapping->limits.not_before_us = store::ToUnixUs(target.retained_from);
     return mapping;
 }
 

@@ -22,6 +22,7 @@
 #include "worker/lost_offsets.hpp"
 #include "worker/process.hpp"
 #include "worker/status.hpp"
+#include "worker/upkeep.hpp"
 #include "worker/worker_slots.hpp"
 #include "pg/prelude.hpp"
 
@@ -83,7 +84,8 @@ class Coordinator {
     // False when the extension is gone: then nothing is left to do here.
     bool Step()
     {
-        (void)pg::ReloadIfAsked();
+        if (pg::ReloadIfAsked())
+            upkeep_.Hurry();
         pg::CheckInterrupts();
         bool exists = false;
         pg::InTransaction([&] { exists = pg::CallPg([] { return store::ExtensionExists(); }); });
@@ -109,6 +111,7 @@ class Coordinator {
             lost_offsets_.Judge(&known);
         Reconcile();
         Prune();
+        upkeep_.Tick();
         return true;
     }
 
@@ -184,6 +187,7 @@ class Coordinator {
         known.reason = OrEmpty(row.reason);
         known.hint = OrEmpty(row.hint);
         if (is_changed) {
+            upkeep_.Hurry();
             known.probed_at = 0;
             known.is_probing = known.is_judging =
                 false; // the answer under way is about what it was
@@ -292,6 +296,7 @@ class Coordinator {
     bool is_default_waiting_ = false;
     bool is_first_look_ = true;
     int64_t pruned_at_ = 0;
+    Upkeep upkeep_;
     ingest::Backoff backoff_{200, 10000, static_cast<uint64_t>(MyProcPid)};
     std::string trouble_;
 };

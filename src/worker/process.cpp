@@ -61,6 +61,16 @@ SetSafeSession()
         SetConfigOption(setting.name, setting.value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+void
+Connect()
+{
+    BackgroundWorkerInitializeConnection(pg::guc_database, nullptr, 0);
+    if (GetDatabaseEncoding() != PG_UTF8)
+        ereport(FATAL, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("pulse needs a database with encoding UTF8")));
+    SetSafeSession();
+}
+
 } // namespace
 
 bool
@@ -70,13 +80,16 @@ StartProcess(int slot_index)
     return pg::CallPg([&] {
         if (!ClaimSlot(slot_index))
             return false;
-        BackgroundWorkerInitializeConnection(pg::guc_database, nullptr, 0);
-        if (GetDatabaseEncoding() != PG_UTF8)
-            ereport(FATAL, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                            errmsg("pulse needs a database with encoding UTF8")));
-        SetSafeSession();
+        Connect();
         return true;
     });
+}
+
+void
+StartHelper()
+{
+    pg::InstallSignalHandlers();
+    pg::CallPg([] { Connect(); });
 }
 
 void

@@ -10,6 +10,9 @@ inline constexpr char kLockTimeout[] = "5s";
 // when another process has the slot: nothing to do then.
 bool StartProcess(int slot_index);
 
+// The same for a process that does one thing and ends, and has no slot.
+void StartHelper();
+
 // From now on the process ends by _exit() right after PostgreSQL's own clean-up: librdkafka's
 // threads are still running then, and OpenSSL's exit handlers must not pull the ground from under
 // them (R8).

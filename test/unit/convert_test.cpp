@@ -246,6 +246,16 @@ TEST_F(EventTime, ZeroIsNever)
     EXPECT_EQ(Outcome(kMaxTimestampUs / 1000), "event");
 }
 
+TEST_F(EventTime, WhatRetentionDroppedIsTooOld)
+{
+    builder_.limits().reject_older_than_us = 0;
+    builder_.limits().not_before_us = (now_ms_ - 1000) * 1000;
+    EXPECT_EQ(Outcome(now_ms_ - 1000), "event");
+    EXPECT_EQ(Outcome(now_ms_ - 1001), "too_old: event time is before what retention keeps, "
+                                       "found number " +
+                                           std::to_string(now_ms_ - 1001));
+}
+
 TEST_F(EventTime, OtherTimesAreNotJudged)
 {
     builder_.last().is_event_time = false;
