@@ -175,6 +175,8 @@ class Launcher {
         if (!is_registered)
             handles_[index] = nullptr;
         NoteSlot(index, is_registered);
+        if (is_worker) // the coordinator tells, for its pipeline
+            return is_registered;
         if (!is_registered && !has_warned_)
             ereport(WARNING, (errmsg("pulse found no free background worker slot"),
                               errhint("Raise max_worker_processes and restart the server.")));
