@@ -288,6 +288,7 @@ class BatchTransaction {
         for (RangeProgress &range : state_.ranges) {
             if (range.new_offset < 0)
                 continue;
+            NotePassed(range.partition->topic, range.partition->partition, range.new_offset);
             range.partition->next_offset = range.new_offset;
             range.partition->highest_offset =
                 std::max(range.partition->highest_offset, range.new_offset);

@@ -230,4 +230,13 @@ NoteCommitted(uint32_t count)
     my_flight->alone_left -= Min(my_flight->alone_left, count);
 }
 
+void
+NotePassed(const char *topic, int32_t partition, int64_t next_offset)
+{
+    for (Suspect &suspect : my_flight->suspects)
+        if (suspect.record.IsSet() && suspect.record.partition == partition &&
+            suspect.record.next_offset <= next_offset && suspect.record.topic_name() == topic)
+            suspect = {};
+}
+
 } // namespace pulse::worker

@@ -58,5 +58,7 @@ bool IsCloseToQuarantine();
 // How many records the next transaction may hold: one while the culprit is looked for.
 uint32_t AllowedInFlight();
 void NoteCommitted(uint32_t count);
+// A partition is committed up to next_offset: a suspect before it has been acquitted.
+void NotePassed(const char *topic, int32_t partition, int64_t next_offset);
 
 } // namespace pulse::worker

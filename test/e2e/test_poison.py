@@ -207,3 +207,36 @@ def test_two_kills_at_one_record_do_not_condemn_it(pulse):
     assert pulse.letters() == [] and pulse.count() == 50
     assert pulse.cluster.log_text().count("died at the record at offset 20") == 2
     pulse.check()
+
+
+@pytest.mark.topic(partitions=1)
+@pytest.mark.server(pulse__batch_max_rows=400)
+def test_record_that_went_through_is_no_suspect_any_more(pulse):
+    """Two kills at it, then it is written: from now on the worker waits for locks as it did before."""
+    pulse.query("CREATE TABLE public.in_a_hurry (at timestamptz)")
+    pulse.query(SLEEP)
+    pulse.query("CREATE TRIGGER dawdle BEFORE INSERT ON raw.events FOR EACH ROW "
+                "EXECUTE FUNCTION dawdle()")
+    send_while_paused(pulse, {0: stream("p0", 50, {20}, {"user_id": "slow"})})
+    pulse.crashes_expected = True
+    killed = set()
+    asleep = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'pulse worker' AND wait_event = 'PgSleep'"
+    for _ in range(2):
+        pid = wait_until(lambda: {pid for pid, in pulse.query(asleep)} - killed, "the slow record", 60)
+        killed |= pid
+        since = pulse.cluster.log_mark()
+        Process(pid.pop()).send(9)
+        pulse.cluster.wait_recovered(since)
+    wait_until(lambda: {pid for pid, in pulse.query(asleep)} - killed, "the slow record", 60)
+    pulse.query("INSERT INTO public.in_a_hurry VALUES (now())")
+    terminate(pulse, pulse.worker_pid())
+    pulse.wait_caught_up()
+    with pulse.connect(autocommit=False) as holder:
+        holder.execute("SELECT FROM pulse.offsets FOR UPDATE")
+        pulse.produce([event()], partition=0)
+        pulse.wait_for("SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT l.granted "
+                       "AND a.backend_type = 'pulse worker' AND l.waitstart < clock_timestamp() - interval '300 ms')",
+                       "a worker that waits patiently")
+    pulse.wait_caught_up()
+    assert pulse.letters() == [] and pulse.count() == 51
+    pulse.check()
