@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/fault.hpp"
 #include "pg/xact.hpp"
 #include "store/earlier_rows.hpp"
 #include "pg/prelude.hpp"
@@ -72,6 +73,7 @@ EarlierRows::Load(const char *pipeline, const store::Target &target, unsigned in
         topics.push_back(name.c_str());
     store::OffsetSpan span = {topics.data(), static_cast<int>(topics.size()), begin, end};
     try {
+        PULSE_FAULT("during_look_up");
         pg::InTransaction([&] {
             pg::CallPg([&] {
                 TimestampTz began_at = GetCurrentTimestamp();

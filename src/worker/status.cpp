@@ -79,6 +79,18 @@ Beat()
 }
 
 void
+BeginSilence()
+{
+    my_slot->expected_by = 0;
+}
+
+void
+EndSilence()
+{
+    Beat();
+}
+
+void
 SetPhase(Phase phase)
 {
     my_slot->phase = phase;

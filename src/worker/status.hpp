@@ -22,6 +22,11 @@ bool ClaimSlot(int slot_index);
 // twice batch_timeout, loses its partitions to others.
 void Beat();
 
+// Between the two it may be silent for as long as it likes: it reads a whole table, say. Whoever
+// got its partitions meanwhile would have to begin the same.
+void BeginSilence();
+void EndSilence();
+
 void SetPhase(Phase phase);
 
 // State with reason and hint; logs a line when the state or the reason changed, and only then.

@@ -281,8 +281,10 @@ class Worker {
         case BatchEnd::kStale:
             break; // is_target_stale is set: the next step loads it again
         case BatchEnd::kUnsure:
+            BeginSilence(); // should it fail, the next beat comes with the retry
             pipeline_.earlier_rows.Load(my_slot->pipeline, pipeline_.target, pipeline_.role,
                                         pipeline_.partitions);
+            EndSilence();
             break;
         }
     }
