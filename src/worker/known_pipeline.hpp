@@ -31,6 +31,7 @@ struct KnownPipeline {
     int64_t assignment_version = 0;
     bool is_probing = false;
     bool is_judging = false; // lost offsets, see lost_offsets.hpp
+    std::vector<PartitionOffset> judging;
     int64_t probed_at = 0;
     std::string broker_error; // of the last probe; empty = it worked
     bool has_probed = false;
@@ -43,6 +44,8 @@ struct KnownPipeline {
     std::string spread_error; // why they are fewer than wanted
     std::string spread_hint;
     int halts = 0;           // commands that need its workers gone
+    std::string halt_reason; // what they wait for, when it takes long
+    std::string halt_hint;
     bool is_present = false; // in the table at the last look
 };
 

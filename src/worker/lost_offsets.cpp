@@ -77,6 +77,25 @@ PublishVerdict(const std::string &pipeline, const ingest::PartitionWatermarks &m
     });
 }
 
+// As it was when the broker was asked.
+bool
+IsStillLost(const KnownPipeline &known, const std::string &topic, int32_t partition)
+{
+    int64_t asked = -1;
+    for (const PartitionOffset &judged : known.judging)
+        if (judged.topic == topic && judged.partition == partition)
+            asked = judged.next_offset;
+    return pg::CallPg([&] {
+        pg::LockSharedForRead();
+        const pg::PartitionSlot *slot =
+            pg::FindPartition(known.name.c_str(), topic.c_str(), partition, false);
+        bool is_lost =
+            slot != nullptr && slot->state == State::kOffsetLost && slot->lost_offset == asked;
+        pg::UnlockShared();
+        return is_lost;
+    });
+}
+
 } // namespace
 
 bool
@@ -95,13 +114,15 @@ IsWritingBeforeLoss(const std::string &pipeline, const std::string &topic, int32
 void
 LostOffsets::Judge(KnownPipeline *known)
 {
-    if (known->is_judging || known->desired_state != "running")
+    // An operator who moves offsets comes first; what is lost afterwards is judged then.
+    if (known->is_judging || known->desired_state != "running" || known->halts > 0)
         return;
     std::vector<PartitionOffset> partitions = UnjudgedOf(known->name);
     auto config = ConfigOf(*known);
     if (partitions.empty() || !config.ok())
         return;
     known->is_judging = true;
+    known->judging = partitions;
     ingest::WatchRequest request;
     request.kind = ingest::WatchRequest::Kind::kJudge;
     request.pipeline = known->name;
@@ -117,11 +138,13 @@ void
 LostOffsets::TakeAnswer(KnownPipeline *known, const ingest::WatchAnswer &answer)
 {
     known->is_judging = false;
-    if (!answer.error.empty())
+    if (!answer.error.empty() || known->halts > 0)
         return; // asked again
     for (size_t i = 0; i < answer.resolved.size(); i++) {
         const ingest::PartitionWatermarks &marks = answer.watermarks[i];
         const PartitionOffset &to = answer.resolved[i];
+        if (!IsStillLost(*known, marks.topic, marks.partition))
+            continue; // an operator was quicker
         bool is_another = answer.logs[i] == ingest::LogIdentity::kAnother;
         bool goes_on = !is_another && known->on_offset_lost != "stop";
         if (goes_on && IsWritingBeforeLoss(known->name, marks.topic, marks.partition))
