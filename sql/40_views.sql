@@ -66,13 +66,13 @@ SELECT p.name AS pipeline, p.topics, p.target,
             WHEN w.state IN ('failed', 'retrying') THEN w.state
             WHEN o.state IS NOT NULL THEN o.state
             ELSE coalesce(w.state, 'starting') END AS state,
-       CASE WHEN p.desired_state <> 'running' THEN p.reason
+       CASE WHEN p.desired_state <> 'running' THEN coalesce(p.reason, CASE WHEN c.state = p.desired_state THEN c.reason END)
             WHEN current_setting('pulse.brokers', true) = '' THEN 'pulse.brokers is not set'
             WHEN c.state IS NULL AND p.rank > 64 THEN 'pulse runs at most 64 pipelines'
             WHEN c.state IS NULL THEN 'the coordinator is not there yet'
             WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.reason
             ELSE coalesce(w.reason, o.reason, c.reason) END AS reason,
-       CASE WHEN p.desired_state <> 'running' THEN p.hint
+       CASE WHEN p.desired_state <> 'running' THEN coalesce(p.hint, CASE WHEN c.state = p.desired_state THEN c.hint END)
             WHEN current_setting('pulse.brokers', true) = '' THEN 'Name the Kafka brokers there and reload.'
             WHEN c.state IS NULL AND p.rank > 64 THEN 'Drop one; the first 64 by name run.'
             WHEN c.state IS NULL THEN 'It needs pulse in shared_preload_libraries, pulse.database, and a free slot of '

@@ -15,6 +15,8 @@ using pg::State;
 
 namespace {
 
+constexpr int64_t kShortWaitUs = 1000000;
+
 // PG regime.
 bool
 TakeCommand(int index, int64_t *id, pg::CommandKind *kind, int32_t *partition)
@@ -69,6 +71,7 @@ Commands::Serve()
         command.topic = slot.topic;
         command.argument = slot.argument;
         command.caller = slot.caller;
+        command.begun_at = GetCurrentTimestamp();
         running_.push_back(command);
         BeginOrRefuse();
     }
@@ -179,10 +182,41 @@ Commands::AdvanceOrRefuse(Running *command)
         message = error.message;
     }
     auto entry = pipelines_->find(command->pipeline);
-    if (entry != pipelines_->end() && command->is_waiting_for_workers)
-        entry->second.halts--;
+    if (entry != pipelines_->end())
+        LetGo(*command, &entry->second);
     Finish(*command, sqlstate, message, "");
     return true;
+}
+
+// Nobody waits for it any more: cancelled, or its session is gone.
+bool
+Commands::IsGivenUp(const Running &command)
+{
+    const pg::Command &slot = pg::shared->commands[command.index];
+    return slot.is_abandoned || kill(slot.caller_pid, 0) != 0;
+}
+
+// Its workers may come back, as far as this command is concerned.
+void
+Commands::LetGo(const Running &command, KnownPipeline *known)
+{
+    if (!command.is_waiting_for_workers)
+        return;
+    known->halts--;
+    known->halt_reason.clear();
+    known->halt_hint.clear();
+}
+
+void
+Commands::WaitForWorkers(const Running &command, KnownPipeline *known)
+{
+    if (GetCurrentTimestamp() - command.begun_at < kShortWaitUs)
+        return;
+    std::string pid = std::to_string(AnyWorker(command.pipeline));
+    known->halt_reason = "a command of " + command.caller + " waits for worker process " + pid;
+    known->halt_hint = "It goes when its batch is written. Cancel the command to let the pipeline "
+                       "go on; pg_terminate_backend(" +
+                       pid + ") ends the worker.";
 }
 
 // True when it is finished.
@@ -195,12 +229,19 @@ Commands::Advance(Running *command)
         return true;
     }
     KnownPipeline *known = &entry->second;
-    if (command->is_waiting_for_workers && HasWorkers(command->pipeline))
+    if (!command->is_asking && IsGivenUp(*command)) {
+        LetGo(*command, known);
+        Finish(*command, "57014", "", "");
+        return true;
+    }
+    if (command->is_waiting_for_workers && HasWorkers(command->pipeline)) {
+        WaitForWorkers(*command, known);
         return false;
+    }
     switch (command->kind) {
     case pg::CommandKind::kPause:
     case pg::CommandKind::kStop:
-        known->halts--;
+        LetGo(*command, known);
         Finish(*command, "00000", "", "");
         return true;
     case pg::CommandKind::kResume:

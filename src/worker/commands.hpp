@@ -46,6 +46,7 @@ class Commands {
         std::string caller;
         bool is_waiting_for_workers = false;
         bool is_asking = false;
+        int64_t begun_at = 0;     // TimestampTz
         int64_t next_offset = -1; // of its one partition, when it asked
     };
 
@@ -53,6 +54,9 @@ class Commands {
     void Begin(Running *command);
     bool AdvanceOrRefuse(Running *command);
     bool Advance(Running *command); // true when it is finished
+    static bool IsGivenUp(const Running &command);
+    void WaitForWorkers(const Running &command, KnownPipeline *known);
+    static void LetGo(const Running &command, KnownPipeline *known);
     static std::vector<PartitionOffset> PartitionsOf(Running *command);
     bool Ask(Running *command, KnownPipeline *known);
     bool TakeAsking(int64_t id, Running *command);

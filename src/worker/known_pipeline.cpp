@@ -30,6 +30,11 @@ PublishPipeline(const KnownPipeline &known)
     std::string hint = known.hint;
     if (known.desired_state != "running") {
         state = known.desired_state == "paused" ? State::kPaused : State::kStopped;
+        reason = known.halt_reason.empty() ? known.reason : known.halt_reason;
+        hint = known.halt_reason.empty() ? known.hint : known.halt_hint;
+    } else if (known.halts > 0 && !known.halt_reason.empty()) {
+        reason = known.halt_reason;
+        hint = known.halt_hint;
     } else if (!known.config_error.empty()) {
         state = State::kFailed;
         reason = known.config_error;

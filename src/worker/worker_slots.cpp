@@ -54,13 +54,21 @@ HaltWorkers(const std::string &name, bool must_abort)
     });
 }
 
+int32_t
+AnyWorker(const std::string &name)
+{
+    for (const pg::ProcessSlot &slot : pg::shared->processes) {
+        int32_t pid = slot.pid;
+        if (slot.kind == pg::ProcessKind::kWorker && pid != 0 && name == slot.pipeline)
+            return pid;
+    }
+    return 0;
+}
+
 bool
 HasWorkers(const std::string &name)
 {
-    for (const pg::ProcessSlot &slot : pg::shared->processes)
-        if (slot.kind == pg::ProcessKind::kWorker && slot.pid != 0 && name == slot.pipeline)
-            return true;
-    return false;
+    return AnyWorker(name) != 0;
 }
 
 void

@@ -16,6 +16,7 @@ void WantWorkers(KnownPipeline *known, int count);
 // C++.
 void HaltWorkers(const std::string &name, bool must_abort);
 bool HasWorkers(const std::string &name);
+int32_t AnyWorker(const std::string &name); // its pid; 0 when there is none
 
 // A resumed pipeline does not wait out its back-off. Regime: PG.
 void ForgiveWorkers(const char *name);

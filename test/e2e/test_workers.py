@@ -1,9 +1,13 @@
 """Several workers, several pipelines, and two owners of one partition."""
 
+import json
 import signal
+import threading
 import time
 import uuid
+from datetime import datetime, timedelta, timezone
 
+import psycopg
 import pytest
 
 from harness.load import trial
@@ -219,4 +223,85 @@ def test_worker_that_does_not_move_loses_its_partitions(make_pulse, broker, topi
     pulse.wait_caught_up()
     wait_until(lambda: pulse.reason() is None, "the trouble to be over")
     assert Process(sleeper).alive()
+    pulse.check()
+
+
+def looks_at_the_broker(pulse):
+    return pulse.value("SELECT max(watermarks_at) FROM pulse.stat_partition")
+
+
+def wait_longer_than_a_stall(pulse):
+    """The coordinator has had several seconds of its own to find somebody who does not move."""
+    began = looks_at_the_broker(pulse)
+    wait_until(lambda: (looks_at_the_broker(pulse) - began).total_seconds() > 5, "the coordinator to go round", 60)
+
+
+@pytest.mark.topic(partitions=1)
+@pytest.mark.server(pulse__batch_timeout="1s", pulse__stall_after="2s")
+def test_reading_the_table_for_long_is_no_stall(pulse):
+    """A worker that looks for the rows of rejected records keeps its partitions, however long that takes: whoever got
+    them would begin the same again."""
+    old = (datetime.now(timezone.utc) - timedelta(hours=2)).isoformat(timespec="milliseconds")
+    pulse.produce([event(event_timestamp=old) for _ in range(20)])
+    pulse.wait_caught_up()
+    pulse.query("SELECT pulse.alter_pipeline('events', %s)", json.dumps({"reject_older_than": "1h", "max_error_ratio": 1}))
+    pulse.arm("during_look_up", "stop")
+    pulse.query("SELECT pulse.seek('events', 'earliest')")
+    pulse.wait_fault()
+    reader = worker_pids(pulse)[0][1]
+    try:
+        wait_longer_than_a_stall(pulse)
+        assert pulse.reason() is None
+        assert owners(pulse) == {0: reader} and len(worker_pids(pulse)) == 1
+    finally:
+        Process(reader).send(signal.SIGCONT)
+    pulse.wait_caught_up()
+    assert pulse.count() == 20 and pulse.letters() == []
+    assert pulse.cluster.log_text().count("read raw.events once") == 1
+    pulse.check()
+
+
+@pytest.mark.topic(partitions=2)
+@pytest.mark.parametrize("command, state", [("seek('events', '3')", "running"), ("pause('events')", "paused"),
+                                            ("skip('events', current_setting('pulse.topic'), 0, 0)", "running")])
+def test_command_given_up_does_not_hold_the_pipeline(make_pulse, broker, topic, command, state):
+    """It waits for a worker that does not move, says so, and whoever asked gives up."""
+    pulse = make_pulse(broker, topic, pulse__batch_timeout="1s", pulse__stall_after="2s")
+    for partition in (0, 1):
+        pulse.produce([event() for _ in range(10)], partition=partition)
+    pulse.wait_caught_up()
+    sleeper = worker_pids(pulse)[0][1]
+    outcome = []
+
+    def ask(caller):
+        try:
+            caller.execute(f"SELECT pulse.{command}")
+            outcome.append("done")
+        except psycopg.errors.QueryCanceled:
+            outcome.append("cancelled")
+
+    with pulse.connect() as caller:
+        asking = threading.Thread(target=ask, args=(caller,))
+        Process(sleeper).send(signal.SIGSTOP)
+        try:
+            asking.start()
+            wait_until(lambda: f"waits for worker process {sleeper}" in (pulse.reason() or ""), "the reason")
+            caller.cancel()
+            asking.join(30)
+            assert outcome == ["cancelled"]
+            pulse.produce([event() for _ in range(5)], partition=1)
+            if state == "running":
+                pulse.wait_caught_up()
+                assert pulse.count() == 25
+            else:
+                pulse.wait_for("SELECT state = 'paused' AND reason IS NULL FROM pulse.stat_pipeline")
+                assert pulse.count() == 20
+        finally:
+            Process(sleeper).send(signal.SIGCONT)
+            asking.join(30)
+    if state == "paused":
+        pulse.query("SELECT pulse.resume('events')")
+    pulse.wait_caught_up()
+    wait_until(lambda: pulse.reason() is None, "the trouble to be over")
+    assert pulse.count() == 25
     pulse.check()
