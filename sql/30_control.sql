@@ -402,8 +402,10 @@ CREATE FUNCTION pulse.skip(name text, topic text, partition int, at_offset bigin
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_skip';
 COMMENT ON FUNCTION pulse.skip(text, text, int, bigint) IS
 'makes one record a dead letter (error_code skipped) with its bytes: at once when it is the next one of its partition, else when it is read. Nothing
-else is passed over. The batch in flight is rolled back and read again. Not undone by ROLLBACK.
-Errors: 42704, 22023 no such partition, or no record at that offset, 55000 it is behind next_offset, 08000 (broker)';
+else is passed over. The batch in flight is rolled back and read again. Not undone by ROLLBACK. After a seek backwards the record may be a row
+already: the caller''s session looks for it in the target first, with the rights of the role that writes there (an index on kafka_topic, kafka_offset makes that quick).
+Errors: 42704, 22023 no such partition, or no record at that offset, 55000 it is behind next_offset, 40001 the partition moved meanwhile, 42501 the writer
+may not read the target, 08000 (broker)';
 
 CREATE FUNCTION pulse.wait_until_caught_up(name text, timeout interval DEFAULT '1 minute') RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_wait_until_caught_up';

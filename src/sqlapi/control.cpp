@@ -267,10 +267,15 @@ PULSE_SQL_FUNCTION(pulse_accept_gap)
 
 PULSE_SQL_FUNCTION(pulse_skip)
 {
-    sqlapi::AskFromSql({pg::CommandKind::kSkip, text_to_cstring(PG_GETARG_TEXT_PP(0)),
-                        text_to_cstring(PG_GETARG_TEXT_PP(1)),
-                        sqlapi::CheckPartition(PG_GETARG_INT32(2)),
-                        psprintf(INT64_FORMAT, PG_GETARG_INT64(3))});
+    const char *pipeline = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    const char *topic = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    int32 partition = sqlapi::CheckPartition(PG_GETARG_INT32(2));
+    int64 kafka_offset = PG_GETARG_INT64(3);
+    // Here and not in the coordinator: it may take long, and others have commands, too.
+    store::RowLook look = store::LookForRow(pipeline, topic, partition, kafka_offset);
+    const char *argument = psprintf(INT64_FORMAT " " INT64_FORMAT " %d", kafka_offset, look.records,
+                                    look.is_row ? 1 : 0);
+    sqlapi::AskFromSql({pg::CommandKind::kSkip, pipeline, topic, partition, argument});
     PG_RETURN_VOID();
 }
 

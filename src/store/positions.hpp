@@ -51,11 +51,23 @@ struct Move {
 };
 void MovePartition(const char *pipeline, const PartitionOffset &to, const Move &move);
 
+// What LookForRow() found, and of which state of the partition that is true.
+struct RowLook {
+    bool is_row;
+    int64_t records; // pulse.offsets.records before it looked; -1 = it had no reason to look
+};
+
 // Makes the next record a dead letter and goes on behind it; one further on becomes a letter when
 // it is read. One that is a letter or a row already (it is read again after a seek) is counted as a
-// duplicate. False when next_offset is not the expected one.
-bool SkipRecord(const char *pipeline, const PartitionOffset &expected,
+// duplicate. False when next_offset is not the expected one, or when the look is out of date.
+bool SkipRecord(const char *pipeline, const PartitionOffset &expected, const RowLook &look,
                 const ingest::FetchedRecord &record, const char *error_code, const char *caller);
+
+// Whether the record of a partition that is about to be read again is a row of the target, looked
+// up with the rights of the writer. It may read the whole table: the caller's session does it
+// before it asks for the skip. Raises what the SELECT does.
+RowLook LookForRow(const char *pipeline, const char *topic, int32_t partition,
+                   int64_t kafka_offset);
 
 // earliest, latest, after_rows, an offset, a timestamp, or an interval from now (-1 hour). Raises
 // 22023.

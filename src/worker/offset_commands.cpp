@@ -19,6 +19,23 @@ NameOf(const std::string &topic, int32_t partition)
     return "partition " + std::to_string(partition) + " of topic \"" + topic + "\"";
 }
 
+// The argument of a skip: which record, and what its caller found out about it.
+struct Wanted {
+    int64_t kafka_offset = -1;
+    store::RowLook look = {false, -1};
+};
+
+Wanted
+WantedOf(const std::string &argument)
+{
+    Wanted wanted;
+    char *rest = nullptr;
+    wanted.kafka_offset = strtoll(argument.c_str(), &rest, 10);
+    wanted.look.records = strtoll(rest, &rest, 10);
+    wanted.look.is_row = strtoll(rest, &rest, 10) == 1;
+    return wanted;
+}
+
 void
 PublishMoved(const std::string &pipeline, const std::vector<PartitionOffset> &partitions)
 {
@@ -71,13 +88,12 @@ Commands::Ask(Running *command, KnownPipeline *known)
         request.partitions = PartitionsOf(command);
     }
     if (command->kind == pg::CommandKind::kSkip && !request.partitions.empty())
-        request.partitions.front().next_offset = strtoll(command->argument.c_str(), nullptr, 10);
+        request.partitions.front().next_offset = WantedOf(command->argument).kafka_offset;
     std::string trouble = config.ok() ? "" : config.message();
     if (trouble.empty() && is_about_partitions && request.partitions.empty())
         trouble = "pipeline \"" + known->name + "\" reads no such partition";
     if (!trouble.empty()) {
-        if (command->is_waiting_for_workers)
-            known->halts--;
+        LetGo(*command, known);
         Finish(*command, "22023", trouble, "pulse.offsets lists the partitions.");
         return true;
     }
@@ -106,8 +122,8 @@ Commands::TakeAsking(int64_t id, Running *command)
         *command = running_[i];
         running_.erase(running_.begin() + static_cast<long>(i));
         auto entry = pipelines_->find(command->pipeline);
-        if (entry != pipelines_->end() && command->is_waiting_for_workers)
-            entry->second.halts--;
+        if (entry != pipelines_->end())
+            LetGo(*command, &entry->second);
         return true;
     }
     return false;
@@ -188,18 +204,19 @@ Commands::TakeRecord(const ingest::WatchAnswer &answer)
     if (!TakeAsking(answer.id, &command))
         return;
     AssignAgain(command.pipeline);
-    int64_t wanted = strtoll(command.argument.c_str(), nullptr, 10);
+    int64_t wanted = WantedOf(command.argument).kafka_offset;
     std::string where = NameOf(command.topic, command.partition);
     const ingest::FetchedRecord &record = answer.record;
     if (!answer.error.empty())
         Finish(command, "08000", answer.error, "Offsets are as they were.");
     else if (wanted < command.next_offset)
         Finish(command, "55000",
-               "offset " + command.argument + " of " + where + " is behind next_offset " +
+               "offset " + std::to_string(wanted) + " of " + where + " is behind next_offset " +
                    std::to_string(command.next_offset),
                "It is a row, a dead letter or a duplicate already.");
     else if (!record.is_found || wanted != record.kafka_offset)
-        Finish(command, "22023", "offset " + command.argument + " of " + where + " holds no record",
+        Finish(command, "22023",
+               "offset " + std::to_string(wanted) + " of " + where + " holds no record",
                record.is_found
                    ? "The next one is at offset " + std::to_string(record.kafka_offset) + "."
                    : "pulse.stat_partition has the end of the partition.");
@@ -213,9 +230,9 @@ Commands::Skip(const Running &command, const ingest::FetchedRecord &record, cons
     bool is_expected = false;
     bool is_done = ChangeOrRefuse(command, [&] {
         is_expected = pg::CallPg([&] {
-            return store::SkipRecord(command.pipeline.c_str(),
-                                     {command.topic, command.partition, command.next_offset},
-                                     record, error_code, command.caller.c_str());
+            return store::SkipRecord(
+                command.pipeline.c_str(), {command.topic, command.partition, command.next_offset},
+                WantedOf(command.argument).look, record, error_code, command.caller.c_str());
         });
     });
     if (!is_done)

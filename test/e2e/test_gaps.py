@@ -1,11 +1,13 @@
 """What Kafka no longer holds, and records that must be passed over: nothing is skipped in silence, and every gap has numbers."""
 
 import json
+import signal
+import threading
 
 import psycopg
 import pytest
 from harness.pipeline import event
-from harness.place import wait_until
+from harness.place import Process, wait_until
 
 ONE_PARTITION = pytest.mark.topic(partitions=1)
 GAPS = "SELECT topic_epoch, from_offset, to_offset, reason, accepted_by FROM pulse.gaps ORDER BY recorded_at"
@@ -108,6 +110,49 @@ def test_on_offset_lost_never_takes_a_recreated_topic_for_lost_records(pulse):
     pulse.produce(events(3, "new"))
     wait_partition(pulse, "topic_changed")
     assert pulse.count("pulse.gaps") == 0 and pulse.count() == 10
+
+
+@ONE_PARTITION
+@pytest.mark.server(pulse__on_offset_lost="earliest")
+def test_on_offset_lost_leaves_what_an_operator_seeks_alone(pulse):
+    """The coordinator is about to ask where the log begins when somebody seeks."""
+    pulse.produce(events(10))
+    pulse.wait_caught_up()
+    coordinator = Process(pulse.cluster.backends("pulse coordinator")[0])
+    launcher = Process(pulse.cluster.backends("pulse launcher")[0])
+    failures = []
+
+    def seek():
+        try:
+            pulse.query("SELECT pulse.seek('events', '45')")
+        except psycopg.Error as error:
+            failures.append(error)
+    seeking = threading.Thread(target=seek)
+    try:
+        lose(pulse, 35)
+        worker = pulse.worker_pid()
+        coordinator.send(signal.SIGSTOP)  # before the worker has met the broker
+        wait_partition(pulse, "offset_lost")
+        assert pulse.offsets() == {0: 10}
+        launcher.send(signal.SIGSTOP)  # nobody starts another worker: the seek need not wait for one
+        pulse.query("SELECT pg_terminate_backend(%s)", worker)
+        Process(worker).wait_gone()
+        seeking.start()
+        # Posted: PostgreSQL says that its caller waits.
+        pulse.wait_for("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%%pulse.seek%%' "
+                       "AND wait_event = 'Extension' AND pid <> pg_backend_pid())")
+    finally:
+        coordinator.send(signal.SIGCONT)
+        if seeking.ident:
+            seeking.join(30)
+        launcher.send(signal.SIGCONT)
+    assert failures == []
+    pulse.wait_caught_up()
+    # What the seek passed over is a gap of the seek's; nothing went back.
+    assert pulse.query("SELECT old_offset, new_offset, reason FROM pulse.offset_log WHERE old_offset >= 10 ORDER BY "
+                       "changed_at") == [(10, 45, "seek")]
+    assert pulse.count() == 10 + 15
+    pulse.wait_state("running", "idle")
 
 
 # --- the topic was made again ----------------------------------------------------------------------
@@ -249,4 +294,26 @@ def test_skip_of_a_record_that_is_a_row_already_is_a_duplicate(pulse):
     pulse.wait_caught_up()
     assert (pulse.count(), pulse.letters()) == (3, [])
     assert pulse.query("SELECT records, rows, duplicates, rejects FROM pulse.offsets") == [(6, 3, 3, 0)]
+    pulse.check()
+
+
+@ONE_PARTITION
+def test_skip_looks_with_the_rights_of_the_writer(pulse):
+    """As the worker does: the owner may be hidden the rows that the role of the pipeline sees."""
+    pulse.produce(events(3))
+    pulse.wait_caught_up()
+    pulse.query("CREATE ROLE writer NOLOGIN")
+    pulse.query("GRANT USAGE ON SCHEMA raw TO writer")
+    pulse.query("GRANT INSERT, SELECT (event_id, event_timestamp) ON raw.events TO writer")
+    pulse.query("""SELECT pulse.alter_pipeline('events', '{"role": "writer"}')""")
+    pulse.query("SELECT pulse.pause('events')")
+    pulse.query("SELECT pulse.seek('events', 'earliest')")
+    skip = "SELECT pulse.skip('events', %s, 0, 0)"
+    assert "permission denied" in fails(pulse, "42501", skip, pulse.topic)
+    assert pulse.offsets() == {0: 0}
+    pulse.query("GRANT SELECT ON raw.events TO writer")
+    pulse.query(skip, pulse.topic)
+    pulse.query("SELECT pulse.resume('events')")
+    pulse.wait_caught_up()
+    assert (pulse.count(), pulse.letters()) == (3, [])
     pulse.check()
