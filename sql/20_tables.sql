@@ -57,7 +57,7 @@ COMMENT ON COLUMN pulse.offsets.duplicates IS 'records that were in the target, 
 COMMENT ON COLUMN pulse.offsets.rejects IS 'dead letters written';
 COMMENT ON COLUMN pulse.offsets.expired_rows IS 'rows of this partition that retention has dropped: the target holds so many less';
 COMMENT ON COLUMN pulse.offsets.filtered IS 'records a stage filtered out';
-COMMENT ON COLUMN pulse.offsets.adopted_rows IS 'rows of this partition that the target held when the pipeline was created: rows in the target = rows + adopted_rows - expired_rows';
+COMMENT ON COLUMN pulse.offsets.adopted_rows IS 'rows of this partition that the target held when the pipeline was created: rows in the target = rows + adopted_rows + replayed ones (pulse.replays) - expired_rows';
 COMMENT ON COLUMN pulse.offsets.adopted_letters IS 'dead letters of this partition that were there when the pipeline was created';
 COMMENT ON COLUMN pulse.offsets.fp_offset IS 'the last record written: read again to tell whether the topic is still the same';
 COMMENT ON COLUMN pulse.offsets.fp_timestamp IS 'its Kafka timestamp, milliseconds since 1970; -1 = it has none';
@@ -121,6 +121,26 @@ COMMENT ON TABLE pulse._leftovers IS
 'what a pipeline of that name had read, written and dead-lettered before it was created (again); moves into pulse.offsets when the partition begins';
 COMMENT ON COLUMN pulse._leftovers.target IS 'set by drop_pipeline, whose offsets these are; NULL = found in rows and dead letters';
 
+CREATE TABLE pulse.replays (
+    changed_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    pipeline    text NOT NULL,
+    topic       text NOT NULL,
+    partition   int NOT NULL,
+    topic_epoch int NOT NULL,
+    replayed    bigint NOT NULL DEFAULT 0,
+    duplicates  bigint NOT NULL DEFAULT 0,
+    failed      bigint NOT NULL DEFAULT 0,
+    purged      bigint NOT NULL DEFAULT 0,
+    changed_by  text NOT NULL DEFAULT current_user
+);
+CREATE INDEX replays_pipeline_idx ON pulse.replays (pipeline);
+COMMENT ON TABLE pulse.replays IS
+'what dlq_replay, dlq_replay_as and dlq_purge did to the dead letters of a partition, a row per transaction; part of the ledger: verify adds replayed to the rows and takes purged from the letters';
+COMMENT ON COLUMN pulse.replays.replayed IS 'letters that became rows of the target';
+COMMENT ON COLUMN pulse.replays.duplicates IS 'letters whose event was a row already';
+COMMENT ON COLUMN pulse.replays.failed IS 'letters that were refused again';
+COMMENT ON COLUMN pulse.replays.purged IS 'settled letters that were deleted';
+
 CREATE TABLE pulse.batch_log (
     finished_at timestamptz NOT NULL,
     started_at  timestamptz NOT NULL,
@@ -151,5 +171,6 @@ SELECT pg_catalog.pg_extension_config_dump('pulse.offsets', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse.offset_log', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse.gaps', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse._set_aside', '');
+SELECT pg_catalog.pg_extension_config_dump('pulse.replays', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse._leftovers', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse._installation', '');

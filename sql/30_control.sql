@@ -146,6 +146,7 @@ BEGIN
             kafka_timestamp timestamptz,
             kafka_key       bytea,
             value           bytea,
+            corrected_value bytea,
             kafka_headers   jsonb,
             error_class     text NOT NULL,
             error_code      text NOT NULL,
@@ -163,6 +164,8 @@ BEGIN
         );
         COMMENT ON TABLE raw.dlq IS 'every record that could not become a row, byte for byte, with its reason';
         COMMENT ON COLUMN raw.dlq.value IS 'the payload as it came; NULL for a tombstone';
+        COMMENT ON COLUMN raw.dlq.corrected_value IS 'what pulse.dlq_replay_as replays instead';
+        COMMENT ON COLUMN raw.dlq.attempts IS 'replays that failed';
         COMMENT ON COLUMN raw.dlq.error_path IS 'JSON pointer of the failing value';
         COMMENT ON COLUMN raw.dlq.sqlstate IS 'what PostgreSQL said, for error_code sql_error';
     END IF;
@@ -337,6 +340,7 @@ BEGIN
       FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
     DELETE FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
     DELETE FROM pulse._set_aside s WHERE s.pipeline = drop_pipeline.name;
+    DELETE FROM pulse.replays r WHERE r.pipeline = drop_pipeline.name; -- its rows are counted when it is created again
     PERFORM pulse._wake();
 END
 $$;

@@ -56,9 +56,13 @@ BEGIN
 
     IF has_position AND NOT others THEN
         RETURN QUERY EXECUTE format($q$
-            SELECT 'rows in the target', o.topic, o.partition, o.rows + o.adopted_rows - o.expired_rows, coalesce(t.rows, 0),
-                   o.rows + o.adopted_rows - o.expired_rows = coalesce(t.rows, 0)
+            SELECT 'rows in the target', o.topic, o.partition, o.rows + o.adopted_rows + coalesce(r.rows, 0) - o.expired_rows,
+                   coalesce(t.rows, 0),
+                   o.rows + o.adopted_rows + coalesce(r.rows, 0) - o.expired_rows = coalesce(t.rows, 0)
               FROM pulse.offsets o
+              LEFT JOIN (SELECT topic, partition, sum(replayed)::bigint AS rows FROM pulse.replays
+                          WHERE pipeline = $1 GROUP BY 1, 2) r
+                ON r.topic = o.topic AND r.partition = o.partition
               LEFT JOIN (SELECT kafka_topic, kafka_partition, count(*) AS rows FROM %1$s GROUP BY 1, 2) t
                 ON t.kafka_topic = o.topic AND t.kafka_partition = o.partition
              WHERE o.pipeline = $1 ORDER BY 2, 3 $q$, pipeline_row.target) USING name;
@@ -84,7 +88,7 @@ BEGIN
             SELECT 'rows that are dead letters too', NULL::text, NULL::int, 0::bigint, count(*), count(*) = 0
               FROM raw.dlq d JOIN %1$s e ON e.kafka_topic = d.kafka_topic AND e.kafka_partition = d.kafka_partition
                AND e.kafka_offset = d.kafka_offset AND %2$s
-             WHERE d.pipeline = $1 AND d.status = 'new' $q$, pipeline_row.target, same_record) USING name;
+             WHERE d.pipeline = $1 AND d.status IN ('new', 'parked') $q$, pipeline_row.target, same_record) USING name;
     ELSE
         -- NULL: neither right nor wrong. It needs kafka_topic, kafka_partition and kafka_offset, and a
         -- target that no other pipeline writes.
@@ -93,9 +97,12 @@ BEGIN
     END IF;
 
     RETURN QUERY EXECUTE $q$
-        SELECT 'dead letters', o.topic, o.partition, o.rejects + o.adopted_letters, coalesce(d.letters, 0),
-               o.rejects + o.adopted_letters = coalesce(d.letters, 0)
+        SELECT 'dead letters', o.topic, o.partition, o.rejects + o.adopted_letters - coalesce(r.purged, 0),
+               coalesce(d.letters, 0), o.rejects + o.adopted_letters - coalesce(r.purged, 0) = coalesce(d.letters, 0)
           FROM pulse.offsets o
+          LEFT JOIN (SELECT topic, partition, sum(purged)::bigint AS purged FROM pulse.replays
+                      WHERE pipeline = $1 GROUP BY 1, 2) r
+            ON r.topic = o.topic AND r.partition = o.partition
           LEFT JOIN (SELECT kafka_topic, kafka_partition, count(*) AS letters FROM raw.dlq
                       WHERE pipeline = $1 GROUP BY 1, 2) d
             ON d.kafka_topic = o.topic AND d.kafka_partition = o.partition

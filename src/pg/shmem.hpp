@@ -14,6 +14,7 @@ constexpr int kMaxPipelines = 64;
 constexpr int kMaxProcesses = 128;
 constexpr int kMaxPartitions = 4096;
 constexpr int kMaxCommands = 32;
+constexpr int kMaxWriters = 64;
 constexpr int kNameBytes = 64;   // NAMEDATALEN
 constexpr int kTopicBytes = 250; // Kafka's limit is 249
 constexpr int kReasonBytes = 400;
@@ -123,6 +124,12 @@ struct Command {
     char hint[kReasonBytes];
 };
 
+// A session that writes rows of events (session_writer.hpp).
+struct WriterSlot {
+    int32_t pid;
+    int64_t since; // TimestampTz, 0 = free
+};
+
 struct Shared {
     LWLock *lock;
     int32_t launcher_pid;
@@ -133,6 +140,7 @@ struct Shared {
     PipelineSlot pipelines[kMaxPipelines];
     PartitionSlot partitions[kMaxPartitions];
     Command commands[kMaxCommands];
+    WriterSlot writers[kMaxWriters];
 };
 
 extern Shared *shared; // null when the library was not preloaded

@@ -1,5 +1,6 @@
 // Set-returning functions behind the stat views, and ingest_horizon(): they read shared memory
 // only, never the broker. Regime: PG.
+#include "pg/session_writer.hpp"
 #include "pg/shmem.hpp"
 #include "pg/prelude.hpp"
 
@@ -189,6 +190,7 @@ PULSE_SQL_FUNCTION(pulse_ingest_horizon)
     for (const pg::ProcessSlot &slot : pg::shared->processes)
         if (slot.writer_since != 0 && slot.writer_since < horizon)
             horizon = slot.writer_since;
+    horizon = pg::OldestSessionWriter(horizon);
     pg::UnlockShared();
     PG_RETURN_TIMESTAMPTZ(horizon);
 }

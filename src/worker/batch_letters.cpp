@@ -10,19 +10,6 @@ namespace pulse::worker {
 
 namespace {
 
-store::LetterReason
-ReasonOf(const BatchState &state, uint32_t record)
-{
-    for (const SqlReject &reject : state.sql_rejects)
-        if (reject.record == record)
-            return {"data",   "sql_error",          reject.error.sqlstate.c_str(),
-                    "insert", reject.error.message, {}};
-    const decode::Reject &reject = state.record(record).reject;
-    const decode::RejectInfo &info = decode::InfoOf(reject.code);
-    return {info.error_class.data(), info.name.data(), nullptr, "decode",
-            reject.message,          reject.path};
-}
-
 // False when the record is a letter already.
 bool
 WriteOne(const BatchState &state, uint32_t i, const store::LetterReason &reason)
@@ -71,6 +58,19 @@ WithdrawLettersOfRows(BatchState *state, RangeProgress *range)
 }
 
 } // namespace
+
+store::LetterReason
+ReasonOf(const BatchState &state, uint32_t record)
+{
+    for (const SqlReject &reject : state.sql_rejects)
+        if (reject.record == record)
+            return {"data",   "sql_error",          reject.error.sqlstate.c_str(),
+                    "insert", reject.error.message, {}};
+    const decode::Reject &reject = state.record(record).reject;
+    const decode::RejectInfo &info = decode::InfoOf(reject.code);
+    return {info.error_class.data(), info.name.data(), nullptr, "decode",
+            reject.message,          reject.path};
+}
 
 void
 WriteLetters(BatchState *state)

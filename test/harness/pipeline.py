@@ -188,7 +188,8 @@ class Pulse:
             rows = Counter(snapshot.execute("SELECT kafka_partition, kafka_offset FROM raw.events "
                                             "WHERE kafka_topic = %s", (self.topic,)).fetchall())
             letters = {(partition, offset): value for partition, offset, value in snapshot.execute(
-                "SELECT kafka_partition, kafka_offset, value FROM raw.dlq WHERE kafka_topic = %s",
+                "SELECT kafka_partition, kafka_offset, value FROM raw.dlq WHERE kafka_topic = %s "
+                "AND status <> 'replayed'",  # those are rows, or duplicates of rows
                 (self.topic,)).fetchall()}
             wrong_counters = [(unit, *line) for unit in ("minute", "hour", "day")
                               for line in snapshot.execute(COUNTERS.format(unit=unit)).fetchall()]

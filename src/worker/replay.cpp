@@ -1,0 +1,262 @@
+#include "worker/replay.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/fault.hpp"
+#include "decode/decoder.hpp"
+#include "pg/guc.hpp"
+#include "pg/session_writer.hpp"
+#include "pg/xact.hpp"
+#include "store/partitions.hpp"
+#include "store/time.hpp"
+#include "worker/batch_counters.hpp"
+#include "worker/batch_letters.hpp"
+#include "worker/batch_rows.hpp"
+#include "worker/batch_state.hpp"
+#include "worker/config.hpp"
+#include "pg/spi.hpp"
+
+namespace pulse::worker {
+
+namespace {
+
+constexpr int kCounterSlot = -1;   // of the counters: workers never wait for a replay
+constexpr int kMaxPartitions = 32; // made in one transaction
+
+struct DryRun {};
+
+// Large, and its strings outlive transactions: one per session, described anew by every step.
+PipelineState &
+Pipeline()
+{
+    static PipelineState pipeline;
+    return pipeline;
+}
+
+// PG regime. What the session has set must neither be found by name where the pipeline's owner is
+// at work, nor outlive the step.
+void
+LoadPipeline(const char *name, PipelineState *pipeline)
+{
+    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+                            GUC_ACTION_SAVE, true, 0, false);
+    (void)set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+                            true, 0, false);
+    if (!store::HoldPipeline(name) ||
+        !store::LoadPipeline(name, store::Scope::kCall, &pipeline->definition))
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name),
+                 errhint("A pipeline of that name, made by pulse.create_pipeline(), takes "
+                         "over the dead letters that are there.")));
+    store::LoadTarget(pipeline->definition, store::Scope::kCall, &pipeline->target);
+    store::ForgetInsertPlans();
+    pipeline->role = store::WriterRole(pipeline->definition);
+    pipeline->may_use_leaf = false;
+    pipeline->slot = kCounterSlot;
+}
+
+class Step {
+  public:
+    Step(const ReplayRequest &request, int64_t after_id, int limit)
+        : request_(request), after_id_(after_id), limit_(limit),
+          pipeline_(&Pipeline()), state_{pipeline_, batch_, 0, 0, 0, {}, {}, {}, {}, {}, {}, 0, {}}
+    {
+    }
+
+    ReplayStep Run()
+    {
+        try {
+            pg::InSubTransaction([this] {
+                const int level = pg::CallPg([] { return NewGUCNestLevel(); });
+                Load();
+                if (result_.taken > 0)
+                    Write();
+                // Also what was set for the transaction, as SET LOCAL would.
+                pg::CallPg([level] { AtEOXact_GUC(false, level); });
+                if (request_.is_dry_run)
+                    throw DryRun{};
+            });
+        } catch (const DryRun &) {
+        }
+        return result_;
+    }
+
+  private:
+    // ---- the letters as a batch ----
+
+    void Load()
+    {
+        pg::CallPg([this] { LoadPipeline(request_.pipeline, pipeline_); });
+        pipeline_->mapping = MappingOf(pipeline_->target);
+        batch_.mapping = pipeline_->mapping;
+        decode::Decoder decoder(pipeline_->mapping);
+        decoder_ = &decoder;
+        now_us_ = WallClockUs();
+        ids_.reserve(static_cast<size_t>(limit_));
+        const int64_t max_bytes = static_cast<int64_t>(pg::guc_batch_max_bytes_kb) * 1024;
+        pg::CallPg([&] {
+            store::TakeLetters(
+                request_.pipeline, request_.filter, after_id_, limit_, max_bytes,
+                [](const store::StoredLetter &letter, void *step) {
+                    static_cast<Step *>(step)->Append(letter);
+                },
+                this);
+        });
+        decoder_ = nullptr;
+        result_.taken = static_cast<int>(ids_.size());
+        state_.end = static_cast<uint32_t>(ids_.size());
+        for (store::OwnedPartition &partition : partitions_) {
+            state_.range_partitions.push_back(&partition);
+            state_.ranges.emplace_back();
+            state_.ranges.back().partition = &partition;
+        }
+        for (const ingest::Record &record : batch_.records)
+            state_.outcomes.push_back(record.reject.code == decode::RejectCode::kNone
+                                          ? Outcome::kPending
+                                          : Outcome::kRejected);
+    }
+
+    void Append(const store::StoredLetter &letter)
+    {
+        kafka::Message message;
+        message.offset = letter.kafka_offset;
+        message.timestamp_ms = letter.timestamp_ms;
+        message.key = letter.key;
+        message.value = letter.value;
+        for (int i = 0; i < letter.header_count; i++)
+            message.headers.push_back({letter.headers[i].key, letter.headers[i].value});
+        batch_.Append(message, RangeOf(letter), *decoder_, now_us_);
+        ids_.push_back(letter.dlq_id);
+    }
+
+    uint32_t RangeOf(const store::StoredLetter &letter)
+    {
+        for (uint32_t i = 0; i < partitions_.size(); i++)
+            if (partitions_[i].partition == letter.partition &&
+                partitions_[i].topic_epoch == letter.topic_epoch &&
+                strcmp(partitions_[i].topic, letter.topic) == 0)
+                return i;
+        store::OwnedPartition partition{};
+        std::string_view(letter.topic).copy(partition.topic, sizeof(partition.topic) - 1);
+        partition.partition = letter.partition;
+        partition.topic_epoch = letter.topic_epoch;
+        partition.highest_offset = INT64_MAX; // read before: duplicates are to be expected
+        partitions_.push_back(partition);
+        batch_.ranges.push_back({letter.topic, letter.partition, 0, 0, -1, 0});
+        return static_cast<uint32_t>(partitions_.size() - 1);
+    }
+
+    // ---- rows ----
+
+    void Write()
+    {
+        const bool has_made = MakePartitions();
+        if (has_made && request_.may_commit && !request_.is_dry_run) {
+            // ATTACH locks the parent until the commit: nobody is to wait while rows are written.
+            result_.must_commit = true;
+            return;
+        }
+        pg::CallPg([this] {
+            pg::RegisterSessionWriter();
+            state_.ingested_at = GetCurrentTimestamp();
+            if (pipeline_->target.has_deferrable)
+                pg::InSpi([] { pg::ExecuteOnce("SET CONSTRAINTS ALL IMMEDIATE"); });
+        });
+        state_.reached = InsertBatchRows(&state_);
+        PULSE_FAULT("replay_rows");
+        AddToCounters(&state_);
+        Settle();
+        PULSE_FAULT("replay_settled");
+    }
+
+    // True when some were missing. Without a commit between the steps all of them are made at once.
+    bool MakePartitions()
+    {
+        const store::Target &target = pipeline_->target;
+        if (!target.is_managed || target.event_time_cell < 0)
+            return false;
+        int made = 0;
+        for (uint32_t i = 0; i < state_.end; i++) {
+            if (state_.outcomes[i] != Outcome::kPending)
+                continue;
+            const int64_t timestamp =
+                store::FromUnixUs(state_.record(i).cells[target.event_time_cell].integer);
+            made += pg::CallPg([&] {
+                if (store::FindLeaf(target, timestamp) != InvalidOid)
+                    return 0;
+                store::EnsurePartition(target, timestamp);
+                CommandCounterIncrement();
+                return 1;
+            });
+            if (made == kMaxPartitions && request_.may_commit && !request_.is_dry_run)
+                break;
+        }
+        return made > 0;
+    }
+
+    // ---- what became of them ----
+
+    void Settle()
+    {
+        std::vector<int64_t> settled;
+        for (uint32_t i = 0; i < state_.reached; i++) {
+            store::PartitionCounts &counts = state_.range(i).counts;
+            if (state_.outcomes[i] == Outcome::kRejected) {
+                const store::LetterReason reason = ReasonOf(state_, i);
+                pg::CallPg([&] { store::RefuseLetter(ids_[i], reason, pg::guc_max_replays); });
+                counts.rejects++;
+                continue;
+            }
+            settled.push_back(ids_[i]);
+            if (state_.outcomes[i] == Outcome::kInserted)
+                counts.rows++;
+            else
+                counts.duplicates++;
+        }
+        pg::CallPg([&] {
+            store::SettleLetters(settled.data(), static_cast<int>(settled.size()));
+            for (const RangeProgress &range : state_.ranges)
+                Note(range);
+        });
+        result_.settled = static_cast<int>(state_.reached);
+        if (state_.reached > 0)
+            result_.last_id = ids_[state_.reached - 1];
+    }
+
+    // PG regime.
+    void Note(const RangeProgress &range)
+    {
+        const store::ReplayCounts counts = {range.counts.rows, range.counts.duplicates,
+                                            range.counts.rejects};
+        result_.counts.replayed += counts.replayed;
+        result_.counts.duplicates += counts.duplicates;
+        result_.counts.failed += counts.failed;
+        if (counts.replayed + counts.duplicates + counts.failed > 0)
+            store::NoteReplay(request_.pipeline, *range.partition, counts);
+    }
+
+    const ReplayRequest &request_;
+    int64_t after_id_;
+    int limit_;
+    PipelineState *pipeline_;
+    ingest::Batch batch_;
+    BatchState state_;
+    std::deque<store::OwnedPartition> partitions_; // by range
+    std::vector<int64_t> ids_;                     // by record
+    decode::Decoder *decoder_ = nullptr;
+    int64_t now_us_ = 0;
+    ReplayStep result_;
+};
+
+} // namespace
+
+ReplayStep
+ReplaySome(const ReplayRequest &request, int64_t after_id, int limit)
+{
+    return Step(request, after_id, limit).Run();
+}
+
+} // namespace pulse::worker
