@@ -20,6 +20,7 @@ namespace {
 constexpr int kPollsPerRound = 512;          // between two looks at commands
 constexpr int64_t kReassignDelayUs = 500000; // doubled by each failure of the partition
 constexpr int kMaxReassignShift = 6;
+constexpr size_t kBatchBytes = 16 * 1024 * 1024; // payload and what was decoded from it
 
 int64_t
 MonotonicUs()
@@ -409,10 +410,12 @@ class Reader::Impl {
 
     bool IsCurrentEmpty() const { return current_ == nullptr || current_->records.empty(); }
 
+    // With what was decoded a batch of large records is more than twice its payload.
     bool IsCurrentFull() const
     {
         return current_->records.size() >= options_.batch_max_rows ||
-               current_->payload_bytes() >= options_.batch_max_bytes;
+               current_->payload_bytes() >= options_.batch_max_bytes ||
+               current_->bytes() >= most_batch_bytes_;
     }
 
     bool IsFull()
@@ -533,6 +536,8 @@ class Reader::Impl {
     std::unordered_map<std::string, std::unordered_map<int32_t, size_t>> index_;
     PartitionState *last_partition_ = nullptr;
     std::unique_ptr<Batch> current_;
+    const size_t most_batch_bytes_ =
+        std::min(options_.queue_bytes, std::max(options_.batch_max_bytes, kBatchBytes));
     int64_t current_since_us_ = 0;
     int64_t reassign_at_us_ = 0;
     int64_t now_us_ = 0;

@@ -18,6 +18,11 @@ namespace {
 constexpr size_t kMaxClientIdBytes = 32; // a longer one can crash librdkafka 2.0.2 and others
 constexpr int64_t kMinQueueBytes = 1024 * 1024;
 constexpr int64_t kMaxQueueBytes = 2047LL * 1024 * 1024;
+// A response is unpacked as a whole, whatever the queue holds: compressed 64 to one it is as large
+// as the queue.
+constexpr int64_t kQueueToFetch = 64;
+constexpr int64_t kMinFetchBytes = 256 * 1024;
+constexpr int64_t kMaxFetchBytes = 8 * 1024 * 1024;
 
 enum Use : uint8_t { kBoth, kConsumerOnly, kProducerOnly };
 
@@ -38,9 +43,11 @@ constexpr Setting kFixed[] = {
     {"check.crcs", "true", kConsumerOnly},
     {"enable.partition.eof", "true", kConsumerOnly},
     {"allow.auto.create.topics", "false", kConsumerOnly},
-    {"fetch.max.bytes", "8388608", kConsumerOnly},
-    {"queued.min.messages", "1000000", kConsumerOnly}, // bytes are the bound, not a count
-    {"receive.message.max.bytes", "33554432", kBoth},  // must exceed fetch.max.bytes by 512
+    // queued.max.messages.kbytes counts values only: neither keys nor the 300 bytes that librdkafka
+    // adds to each record. More than a second's worth, and less than 50 MB of those.
+    {"queued.min.messages", "150000", kConsumerOnly},
+    {"receive.message.max.bytes", "33554432", kBoth}, // must exceed fetch.max.bytes by 512
+    {"message.max.bytes", "262144", kConsumerOnly},   // the least that fetch.max.bytes may be
     {"log.queue", "true", kBoth},
     {"log.thread.name", "false", kBoth},
     {"topic.metadata.refresh.interval.ms", "30000", kBoth},
@@ -66,6 +73,7 @@ constexpr std::string_view kOwned[] = {
     "group.instance.id",
     "client.id",
     "queued.max.messages.kbytes",
+    "fetch.max.bytes",
     "partition.assignment.strategy",
     "auto.commit.enable",
     "enabled_events",
@@ -368,6 +376,9 @@ BuildConf(const Config &config, ClientRole role)
         own.emplace_back("group.id", config.group_id.empty() ? "pulse-no-group" : config.group_id);
         int64_t queue_bytes = std::clamp(config.queue_bytes, kMinQueueBytes, kMaxQueueBytes);
         own.emplace_back("queued.max.messages.kbytes", std::to_string(queue_bytes / 1024));
+        own.emplace_back("fetch.max.bytes",
+                         std::to_string(std::clamp(queue_bytes / kQueueToFetch, kMinFetchBytes,
+                                                   kMaxFetchBytes)));
     }
     for (const auto &[key, value] : own)
         if (Status status = SetProperty(conf.get(), key, value, false); !status.ok())

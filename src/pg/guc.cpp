@@ -167,7 +167,8 @@ const IntSetting int_settings[] = {
     {"online_within", &guc_online_within_s, 300, 1, kDay, GUC_UNIT_S, true,
      "A user is online when seen within this time."},
     {"queue_memory", &guc_queue_memory_kb, 64 * 1024, 4096, 8 * 1024 * 1024, GUC_UNIT_KB, true,
-     "Memory for records read but not written, per worker."},
+     "Memory for records read but not written, per worker; its private memory stays within this, "
+     "128 MB and one unpacked response (a 64th of this, compressed) per broker."},
     {"reject_newer_than", &guc_reject_newer_than_s, kDay, 0, INT_MAX, GUC_UNIT_S, true,
      "Events this far in the future are rejected (too_new); 0 never."},
     {"reject_older_than", &guc_reject_older_than_s, 400 * kDay, 0, INT_MAX, GUC_UNIT_S, true,

@@ -362,6 +362,8 @@ ScratchBytes(const InsertJob &job, const ingest::Record &record)
     return bytes;
 }
 
+constexpr Size kRowContextBytes = 256 * 1024; // reset when it needs more
+
 void
 FillStore(InsertJob *job, Tuplestorestate *store, TupleDesc descriptor)
 {
@@ -401,10 +403,9 @@ FillStore(InsertJob *job, Tuplestorestate *store, TupleDesc descriptor)
         MemoryContextSwitchTo(outer);
         values[target.column_count] = Int32GetDatum(static_cast<int32>(i));
         tuplestore_putvalues(store, descriptor, values, nulls);
-        if ((i & 255) == 0) {
+        if (MemoryContextMemAllocated(row_context, false) > kRowContextBytes)
             MemoryContextReset(row_context);
-            CHECK_FOR_INTERRUPTS();
-        }
+        CHECK_FOR_INTERRUPTS();
     }
     // A last row that _at_record() drops: an error after it belongs to no record.
     memset(nulls, true, sizeof(bool) * target.column_count);

@@ -249,7 +249,7 @@ TEST(BuildConfTest, FixedSettingsWinAndDefaultsYield)
     EXPECT_EQ(Get(conf.value(), "allow.auto.create.topics"), "false");
     EXPECT_EQ(Get(conf.value(), "log.queue"), "true");
     EXPECT_EQ(Get(conf.value(), "queued.max.messages.kbytes"), "32768");
-    EXPECT_EQ(Get(conf.value(), "fetch.max.bytes"), "8388608");
+    EXPECT_EQ(Get(conf.value(), "fetch.max.bytes"), "524288"); // 1/64 of the queue
     EXPECT_EQ(Get(conf.value(), "receive.message.max.bytes"), "33554432");
     EXPECT_EQ(Get(conf.value(), "reconnect.backoff.max.ms"), "2000");
     EXPECT_EQ(Get(conf.value(), "client.id"), "pulse-test");
@@ -284,9 +284,11 @@ TEST(BuildConfTest, KeepsTheQueueWithinTheLibrarysLimits)
     Result<ConfHandle> small = BuildConf(config, ClientRole::kConsumer);
     ASSERT_TRUE(small.ok()) << small.message();
     EXPECT_EQ(Get(small.value(), "queued.max.messages.kbytes"), "1024");
+    EXPECT_EQ(Get(small.value(), "fetch.max.bytes"), "262144");
     config.queue_bytes = int64_t{1} << 50;
     Result<ConfHandle> large = BuildConf(config, ClientRole::kConsumer);
     ASSERT_TRUE(large.ok()) << large.message();
+    EXPECT_EQ(Get(large.value(), "fetch.max.bytes"), "8388608");
 }
 
 TEST(NewClientTest, HidesSecretsInTheReason)

@@ -288,6 +288,30 @@ TEST(ReaderTest, StaysWithinItsMemory)
     }
 }
 
+// A batch is never larger than the queue, however much payload it may hold.
+TEST(ReaderTest, EndsABatchThatHasGrownToTheSizeOfTheQueue)
+{
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    constexpr int kRecords = 400;
+    std::string value(10000, '1');
+    for (int i = 0; i < kRecords; i++)
+        broker.Produce("events", 0, {std::nullopt, value, {}, 0});
+    ReaderOptions options = OptionsFor(broker.brokers());
+    options.batch_max_bytes = 64 * 1024 * 1024;
+    options.queue_bytes = 1024 * 1024;
+    auto reader = StartReader(options, {{"events", 0, 0}});
+    ASSERT_TRUE(WaitUntil(*reader, [&] { return reader->QueuedRecords() >= 50; }));
+    int64_t next_offset = 0;
+    while (next_offset < kRecords) {
+        auto batch = NextBatch(*reader);
+        ASSERT_NE(batch, nullptr);
+        EXPECT_LE(batch->bytes(), options.queue_bytes + Arena::kChunkBytes);
+        for (const Record &record : batch->records)
+            ASSERT_EQ(record.kafka_offset, next_offset++);
+    }
+}
+
 TEST(ReaderTest, WaitsForMoreRecordsWhenTold)
 {
     MockBroker broker;
