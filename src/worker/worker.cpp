@@ -357,8 +357,10 @@ class Worker {
                 batch_ == nullptr ? 0 : static_cast<uint32_t>(batch_->records.size()) - done_;
             if (must_halve && std::min(write_limit_, tried) == 1)
                 error_.message = WhereOf(batch_->records[done_]) + ": " + error_.message;
-            else if (must_halve && tried > 1)
+            else if (must_halve && tried > 1) {
                 write_limit_ = std::min(write_limit_, tried) / 2;
+                backoff_.Reset(); // half of it is another thing to try: no reason to wait longer
+            }
             delay_ms = backoff_.NextMs();
         } else {
             state = State::kFailed;

@@ -449,6 +449,67 @@ def test_one_record_that_takes_too_long_is_retried_and_named(pulse):
     pulse.check()
 
 
+SHORT_OF_MEMORY = """
+    CREATE FUNCTION public.hungry() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE n int := coalesce(nullif(current_setting('test.rows', true), ''), '0')::int + 1;
+    BEGIN
+        IF n > {limit} THEN RAISE 'out of memory' USING ERRCODE = '53200'; END IF;
+        PERFORM set_config('test.rows', n::text, true);
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER hungry BEFORE INSERT ON raw.events FOR EACH ROW EXECUTE FUNCTION public.hungry()"""
+
+
+@ONE_PARTITION
+@pytest.mark.parametrize("limit", [1, 7])
+def test_a_batch_that_takes_too_much_memory_is_halved_and_full_again_later(pulse, limit):
+    """So many rows of a transaction fit. Halving is no reason to wait; the next batches are of full
+    size when there is memory again."""
+    def batches(where="true"):
+        return [rows for rows, in pulse.query(f"SELECT count(*) FROM raw.events WHERE {where} GROUP BY ingested_at "
+                                              "ORDER BY ingested_at")]
+
+    pulse.query(SHORT_OF_MEMORY.format(limit=limit))
+    pulse.query("SELECT pulse.pause('events')")
+    pulse.produce(bad_events(4000, ()))
+    pulse.query("SELECT pulse.resume('events')")
+    # Twelve halvings at least. Back-off would take more than thirty seconds for them.
+    wait_until(lambda: pulse.count() >= 5, "the first rows", 20)
+    assert all(rows <= limit for rows in batches())
+    assert pulse.letters() == []
+    assert pulse.value("SELECT count(*) FROM raw.events WHERE kafka_offset >= "
+                       "(SELECT next_offset FROM pulse.offsets)") == 0
+    pulse.query("DROP TRIGGER hungry ON raw.events")
+    pulse.wait_caught_up()
+    assert "53200" in pulse.cluster.log_text()
+    assert pulse.letters() == [] and pulse.count() == 4000
+    assert max(batches()) > 1000  # doubled by each batch
+    pulse.query("SELECT pulse.pause('events')")
+    pulse.produce([event(event_id=f"later-{number}") for number in range(4000)])
+    pulse.query("SELECT pulse.resume('events')")
+    pulse.wait_caught_up()
+    assert max(batches("event_id LIKE 'later-%'")) > 1000
+    pulse.check()
+
+
+@ONE_PARTITION
+def test_one_record_that_takes_too_much_memory_is_retried_and_named(pulse):
+    pulse.query("CREATE FUNCTION public.hungry() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "IF NEW.user_id = 'bad user' THEN RAISE 'out of memory' USING ERRCODE = '53200'; END IF; "
+                "RETURN NEW; END $$")
+    pulse.query("CREATE TRIGGER hungry BEFORE INSERT ON raw.events FOR EACH ROW EXECUTE FUNCTION public.hungry()")
+    pulse.query("SELECT pulse.pause('events')")
+    pulse.produce(bad_events(20, {13}, user_id="bad user"))
+    pulse.query("SELECT pulse.resume('events')")
+    wait_until(lambda: pulse.state() == "retrying" and "offset 13" in pulse.reason() and "53200" in pulse.reason(),
+               "the record to be named", 60)
+    assert pulse.letters() == [] and pulse.offsets() == {0: 13} and pulse.count() == 13
+    pulse.query("DROP TRIGGER hungry ON raw.events")
+    pulse.wait_caught_up()
+    assert pulse.letters() == [] and pulse.count() == 20
+    pulse.check()
+
+
 @ONE_PARTITION
 def test_what_ddl_interrupts_goes_on(pulse):
     """Ordinary upkeep beside the stream: no letter, nothing lost."""
