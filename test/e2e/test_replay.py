@@ -240,7 +240,7 @@ def test_a_cancelled_replay_keeps_the_steps_before(pulse):
     pulse.wait_caught_up()
     alter(pulse, reject_older_than=None)
     pulse.arm("replay_rows", "stop", passes=2)
-    session = Session(pulse)
+    session = Session(pulse, "error_code => 'too_old', since => '2000-01-01'")
     pulse.wait_fault()
     pulse.query("SELECT pg_cancel_backend(%s)", session.pid)
     os.kill(session.pid, signal.SIGCONT)
