@@ -234,6 +234,7 @@ DECLARE
     topic text;
     start_position text := coalesce(settings ->> 'start_position', current_setting('pulse.start_position'));
     has_rows boolean;
+    has_key boolean;
 BEGIN
     IF octet_length(name) NOT BETWEEN 1 AND 63 THEN
         RAISE EXCEPTION 'name of a pipeline must have 1 to 63 bytes' USING ERRCODE = 'invalid_parameter_value';
@@ -276,6 +277,7 @@ BEGIN
         RAISE EXCEPTION 'pipeline "%" exists', name USING ERRCODE = 'duplicate_object',
             HINT = 'Change it with pulse.alter_pipeline, or drop it first.';
     END IF;
+    has_key := pulse._check_target(name, qualified); -- before anything of the relation is read
     has_rows := has_table_privilege(qualified, 'SELECT');
     IF has_rows THEN
         EXECUTE format('SELECT EXISTS (SELECT FROM %s)', qualified) INTO STRICT has_rows;
@@ -283,7 +285,7 @@ BEGIN
         RAISE WARNING 'rows that % may hold cannot be read', qualified
             USING HINT = 'pulse.verify will count them as a difference. Grant SELECT on the table before.';
     END IF;
-    IF NOT pulse._check_target(name, qualified) THEN
+    IF NOT has_key THEN
         IF has_rows AND lower(start_position) = 'earliest' THEN
             RAISE EXCEPTION '% has rows and no unique index: what is read again would be inserted again', qualified
                 USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -330,7 +332,7 @@ CREATE FUNCTION pulse.drop_pipeline(name text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM pulse._keep_offsets(name);
+    PERFORM pulse._keep_offsets(name), pulse._hand_over(name);
     DELETE FROM pulse.pipelines p WHERE p.name = drop_pipeline.name;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
@@ -339,13 +341,13 @@ BEGIN
     SELECT o.pipeline, o.topic, o.partition, o.next_offset, o.next_offset, 'pipeline dropped'
       FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
     DELETE FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
-    DELETE FROM pulse._set_aside s WHERE s.pipeline = drop_pipeline.name;
     DELETE FROM pulse.replays r WHERE r.pipeline = drop_pipeline.name; -- its rows are counted when it is created again
     PERFORM pulse._wake();
 END
 $$;
 COMMENT ON FUNCTION pulse.drop_pipeline(text) IS
-'forgets the pipeline and its offsets; rows, dead letters and counters stay, and a pipeline of that name created again knows them. Errors: 42704';
+'forgets the pipeline and its offsets; rows, dead letters and counters stay, and a pipeline of that name created again knows them.
+Waits for the batch in flight. When another pipeline writes the same table, rows and counters go over into its accounts. Errors: 42704';
 
 CREATE FUNCTION pulse.pause(name text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_pause';

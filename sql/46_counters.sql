@@ -73,6 +73,7 @@ BEGIN
         RAISE EXCEPTION 'pipeline "%" keeps no counters', name USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'They need the columns event_type and event_timestamp in the target.';
     END IF;
+    PERFORM pulse._require_table(pipeline_row.target);
     IF EXISTS (SELECT FROM pulse.pipelines p WHERE p.target = pipeline_row.target AND p.name <> rebuild_counters.name) THEN
         RAISE EXCEPTION 'other pipelines write % too: whose rows they are cannot be told', pipeline_row.target
             USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -107,4 +108,4 @@ END
 $$;
 COMMENT ON FUNCTION pulse.rebuild_counters(text, timestamptz, timestamptz) IS
 'counts the rows of the target again, for whole days (UTC) that from_time and to_time touch, or all; for rows changed by users, or counters that were not kept before.
-Days that retention has dropped keep their counters. Workers go on: they wait at their counters until this transaction ends. Errors: 42704, 55000 (target without event_type and event_timestamp, or written by several pipelines)';
+Days that retention has dropped keep their counters. Workers go on: they wait at their counters until this transaction ends. Errors: 42704, 42809 the target is no table any more, 55000 (target without event_type and event_timestamp, or written by several pipelines)';

@@ -31,6 +31,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
     END IF;
+    PERFORM pulse._require_table(pipeline_row.target);
     -- A dropped partition is gone in every snapshot, also in those of before: the ledger must know of it. Reading the
     -- table keeps the next one from going.
     EXECUTE format('SELECT FROM %s LIMIT 0', pipeline_row.target);
@@ -46,7 +47,9 @@ BEGIN
                        ELSE 'o.topic_epoch = 0' END;
     same_record := CASE WHEN 'topic_epoch' = ANY (pipeline_row.columns) THEN 'e.topic_epoch = d.topic_epoch'
                         WHEN 'kafka_timestamp' = ANY (pipeline_row.columns)
-                        THEN 'e.kafka_timestamp IS NOT DISTINCT FROM d.kafka_timestamp' ELSE 'true' END;
+                        THEN 'e.kafka_timestamp IS NOT DISTINCT FROM d.kafka_timestamp'
+                        ELSE 'NOT EXISTS (SELECT FROM pulse.offsets o WHERE o.pipeline = d.pipeline AND o.topic = d.kafka_topic'
+                             ' AND o.partition = d.kafka_partition AND o.topic_epoch > 0)' END;
     others := EXISTS (SELECT FROM pulse.pipelines p WHERE p.target = pipeline_row.target AND p.name <> verify.name);
 
     RETURN QUERY
@@ -144,4 +147,4 @@ END
 $$;
 COMMENT ON FUNCTION pulse.verify(text) IS
 'the ledger against the tables, in one snapshot, also while events flow: every row with ok = false is a broken promise (or a change made by users). Reads the whole target.
-rows in the target = rows + adopted_rows - expired_rows; counters of days that retention dropped are not compared. Errors: 42704, 40001 retention dropped a partition just now (call again)';
+rows in the target = rows + adopted_rows - expired_rows; counters of days that retention dropped are not compared. Errors: 42704, 42809 the target is no table any more, 40001 retention dropped a partition just now (call again)';

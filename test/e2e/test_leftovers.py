@@ -1,7 +1,6 @@
 """Pipelines over rows, letters and counters that are there already: after drop_pipeline, DROP EXTENSION, half a restore."""
 
 import json
-import uuid
 
 import psycopg
 import pytest
@@ -159,3 +158,108 @@ def test_half_a_restore_starts_nothing(pulse):
     assert pulse.count("public.plain") == 1
     pulse.query("ALTER TABLE public.plain ADD PRIMARY KEY (event_id)")
     pulse.wait_for("SELECT count(*) = 2 FROM public.plain")
+
+
+def rest(pulse, name="events"):
+    return [check for check in pulse.query("SELECT what, topic, partition, expected, found, ok FROM pulse.verify(%s)", name)
+            if check[-1] is False]
+
+
+@ONE_PARTITION
+def test_rows_further_on_than_the_leftover_are_not_read_again(pulse):
+    pulse.query(PLAIN.format(""))
+    create(pulse, "plain", "public.plain")
+    pulse.produce([event() for _ in range(10)])
+    pulse.wait_for("SELECT count(*) = 10 FROM public.plain")
+    pulse.query("SELECT pulse.drop_pipeline('plain')")
+    pulse.query("UPDATE pulse._leftovers SET highest_offset = 4, fp_offset = 3 WHERE pipeline = 'plain'")
+    create(pulse, "plain", "public.plain", start_position="after_rows")
+    pulse.produce([event()])
+    pulse.wait_for("SELECT next_offset = 11 FROM pulse.offsets WHERE pipeline = 'plain'")
+    assert pulse.count("public.plain") == 11
+    assert rest(pulse, "plain") == []
+
+
+@ONE_PARTITION
+def test_counters_of_forgotten_names_are_not_counted_beside_the_new_ones(pulse):
+    pulse.produce([event() for _ in range(20)])
+    pulse.wait_caught_up()
+    drop_extension(pulse)
+    create(pulse, "heir")
+    pulse.name = "heir"
+    pulse.wait_caught_up()
+    for unit in ("minute", "hour", "day"):
+        assert pulse.value(f"SELECT sum(count)::int FROM live.events_{unit}") == 20
+    pulse.check()
+
+
+@ONE_PARTITION
+@pytest.mark.parametrize("goes", ["events", "second"], ids=["first", "second"])
+@pytest.mark.parametrize("topics", ["same", "other"])
+def test_who_writes_on_alone_accounts_for_the_rows_of_both(pulse, goes, topics):
+    pulse.produce([event(event_id=f"early {number}") for number in range(7)])
+    pulse.wait_caught_up()
+    pulse.query("ALTER TABLE raw.events DROP CONSTRAINT events_pkey")
+    pulse.query("ALTER TABLE raw.events ADD PRIMARY KEY (event_id, event_timestamp)")
+    topic = pulse.topic if topics == "same" else pulse.topic + "-other"
+    if topics == "other":
+        pulse.broker.create_topic(topic, 1)
+    pulse.query("SELECT pulse.create_pipeline('second', %s)", [topic])
+    pulse.broker.produce(topic, [event() for _ in range(5)])
+    pulse.produce([event() for _ in range(6)])
+    pulse.wait_caught_up()
+    pulse.wait_for("SELECT pulse.wait_until_caught_up('second')")
+    pulse.query("SELECT pulse.drop_pipeline(%s)", goes)
+    stays = "second" if goes == "events" else "events"
+    assert rest(pulse, stays) == []
+    assert pulse.value("SELECT sum(count)::int FROM live.events_day") == 18
+    pulse.produce([event()])
+    pulse.broker.produce(topic, [event()])
+    assert pulse.value("SELECT pulse.wait_until_caught_up(%s)", stays)
+    assert rest(pulse, stays) == []
+    pulse.query("SELECT pulse.rebuild_counters(%s)", stays)
+    assert rest(pulse, stays) == []
+
+
+@ONE_PARTITION
+def test_the_same_name_over_another_table_counts_the_rows_of_that_table(pulse):
+    pulse.produce([event() for _ in range(5)])
+    pulse.wait_caught_up()
+    pulse.query("CREATE TABLE public.others (event_id text PRIMARY KEY, event_type text NOT NULL, event_timestamp timestamptz NOT NULL)")
+    pulse.query("INSERT INTO public.others SELECT 'of before ' || n, 'buy', now() FROM generate_series(1, 3) n")
+    drop_pipeline(pulse)
+    create(pulse, target="public.others")
+    pulse.wait_for("SELECT count(*) = 8 FROM public.others")
+    assert rest(pulse) == []
+    assert pulse.value("SELECT sum(count)::int FROM live.events_day") == 8
+
+
+@ONE_PARTITION
+@pytest.mark.parametrize("forget", [drop_pipeline, drop_extension])
+def test_a_table_emptied_meanwhile_is_counted_from_nothing(pulse, forget):
+    pulse.produce([event() for _ in range(5)])
+    pulse.wait_caught_up()
+    forget(pulse)
+    pulse.query("TRUNCATE raw.events")
+    create(pulse)
+    pulse.wait_caught_up()
+    assert pulse.count() == 5
+    assert pulse.value("SELECT sum(count)::int FROM live.events_day") == 5
+    assert rest(pulse) == []
+
+
+@ONE_PARTITION
+@pytest.mark.parametrize("forget", [drop_pipeline, drop_extension])
+def test_records_passed_over_by_a_pipeline_of_before_are_not_decoded_again(pulse, forget):
+    pulse.query("SELECT pulse.pause('events')")
+    pulse.produce([event(), event(user_id="crash-at-decode"), event()])
+    pulse.query("SELECT pulse.skip('events', %s, 0, 1)", pulse.topic)
+    pulse.query("SELECT pulse.resume('events')")
+    pulse.wait_caught_up()
+    assert pulse.letters("kafka_offset, error_code") == [(1, "skipped")]
+    forget(pulse)
+    create(pulse)
+    pulse.wait_caught_up()  # a crash would fail this test when it ends
+    assert pulse.letters("kafka_offset, error_code, status") == [(1, "skipped", "new")]
+    assert pulse.count() == 2
+    pulse.verify()
