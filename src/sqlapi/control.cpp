@@ -273,8 +273,8 @@ PULSE_SQL_FUNCTION(pulse_skip)
     int64 kafka_offset = PG_GETARG_INT64(3);
     // Here and not in the coordinator: it may take long, and others have commands, too.
     store::RowLook look = store::LookForRow(pipeline, topic, partition, kafka_offset);
-    const char *argument = psprintf(INT64_FORMAT " " INT64_FORMAT " %d", kafka_offset, look.records,
-                                    look.is_row ? 1 : 0);
+    const char *argument = psprintf(INT64_FORMAT " " INT64_FORMAT " %d " INT64_FORMAT, kafka_offset,
+                                    look.records, look.is_row ? 1 : 0, look.timestamp_ms);
     sqlapi::AskFromSql({pg::CommandKind::kSkip, pipeline, topic, partition, argument});
     PG_RETURN_VOID();
 }

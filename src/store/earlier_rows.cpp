@@ -16,7 +16,9 @@ VisitPortal(Portal portal, RowVisitor visit, void *argument)
         uint64 count = SPI_processed;
         for (uint64 row = 0; row < count; row++) {
             char *topic = pg::GetText(row, 1);
-            visit(topic, pg::GetInt32(row, 2), pg::GetInt64(row, 3), argument);
+            visit({topic, pg::GetInt32(row, 2), pg::GetInt64(row, 3), pg::GetInt32(row, 4),
+                   pg::GetInt64(row, 5)},
+                  argument);
             pfree(topic);
         }
         SPI_freetuptable(SPI_tuptable);
@@ -25,17 +27,31 @@ VisitPortal(Portal portal, RowVisitor visit, void *argument)
     }
 }
 
+bool
+HasColumn(const Target &target, ColumnSource source)
+{
+    for (int i = 0; i < target.column_count; i++)
+        if (target.columns[i].source == source)
+            return true;
+    return false;
+}
+
 } // namespace
 
 bool
 HasCoordinates(const Target &target)
 {
-    int found = 0;
-    for (int i = 0; i < target.column_count; i++)
-        found += target.columns[i].source == ColumnSource::kKafkaTopic ||
-                 target.columns[i].source == ColumnSource::kKafkaPartition ||
-                 target.columns[i].source == ColumnSource::kKafkaOffset;
-    return found == 3;
+    return HasColumn(target, ColumnSource::kKafkaTopic) &&
+           HasColumn(target, ColumnSource::kKafkaPartition) &&
+           HasColumn(target, ColumnSource::kKafkaOffset);
+}
+
+EpochSource
+EpochSourceOf(const Target &target)
+{
+    return HasColumn(target, ColumnSource::kTopicEpoch)       ? EpochSource::kColumn
+           : HasColumn(target, ColumnSource::kKafkaTimestamp) ? EpochSource::kTimestamp
+                                                              : EpochSource::kNothing;
 }
 
 void
@@ -58,9 +74,15 @@ VisitRows(const Target &target, unsigned int role, const OffsetSpan &span, RowVi
         Datum values[3] = {PointerGetDatum(construct_array(topics, span.topic_count, TEXTOID, -1,
                                                            false, TYPALIGN_INT)),
                            Int64GetDatum(span.begin), Int64GetDatum(span.end)};
+        EpochSource source = EpochSourceOf(target);
         const char *sql = psprintf(
-            "SELECT kafka_topic::text, kafka_partition::int, kafka_offset::bigint FROM %s"
+            "SELECT kafka_topic::text, kafka_partition::int, kafka_offset::bigint, %s, %s FROM %s"
             " WHERE kafka_topic::text = ANY ($1) AND kafka_offset >= $2 AND kafka_offset < $3",
+            source == EpochSource::kColumn ? "COALESCE(topic_epoch::int, 0)" : "0",
+            source == EpochSource::kTimestamp
+                ? "CASE WHEN pg_catalog.isfinite(kafka_timestamp) THEN"
+                  " (pg_catalog.date_part('epoch', kafka_timestamp) * 1000)::bigint ELSE -1 END"
+                : "-1::bigint",
             target.qualified_name);
         Portal portal = SPI_cursor_open_with_args(nullptr, sql, 3, types, values, nullptr, true, 0);
         VisitPortal(portal, visit, argument);

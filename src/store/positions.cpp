@@ -24,7 +24,7 @@ pg::Statement select_leftovers = {
     nullptr};
 
 // In another log of the same name old letters and generated ids keep their epoch, so that none is
-// taken for one of the new log.
+// taken for one of the new log. Nothing of that log has been read, wherever reading begins.
 // Another pipeline may have its name by now. One that is being dropped is locked: skipped, and
 // looked at again by the next probe.
 pg::Statement start_partition = {
@@ -34,15 +34,15 @@ pg::Statement start_partition = {
     "  AND EXISTS (SELECT FROM living) RETURNING *),"
     " started AS (INSERT INTO pulse.offsets (pipeline, topic, partition, next_offset, "
     "highest_offset, topic_epoch, adopted_rows, adopted_letters, fp_offset, fp_timestamp, fp_crc)"
-    "  SELECT $1, $2, $3, $4, CASE WHEN $6 THEN $4 ELSE GREATEST(l.highest_offset, $4) END,"
+    "  SELECT $1, $2, $3, $4, CASE WHEN $6 THEN $8 ELSE GREATEST(l.highest_offset, $4) END,"
     "   COALESCE(l.topic_epoch + $6::int, 0), COALESCE(l.rows, 0), COALESCE(l.letters, 0),"
     "   CASE WHEN NOT $6 THEN l.fp_offset END, CASE WHEN NOT $6 THEN l.fp_timestamp END,"
     "   CASE WHEN NOT $6 THEN l.fp_crc END"
     "  FROM living LEFT JOIN begun l ON true ON CONFLICT DO NOTHING RETURNING 1)"
     " INSERT INTO pulse.offset_log (pipeline, topic, partition, old_offset, new_offset, reason)"
     " SELECT $1, $2, $3, NULL, $4, $5 FROM started",
-    7,
-    {TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, BOOLOID, INT8OID},
+    8,
+    {TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, BOOLOID, INT8OID, INT8OID},
     nullptr};
 
 // One statement: the log and the gaps are written from what the UPDATE found. Of a log that is gone
@@ -52,7 +52,7 @@ pg::Statement move_partition = {
     "  WHERE pipeline = $1 AND topic = $2 AND partition = $3 FOR UPDATE),"
     " moved AS (UPDATE pulse.offsets SET next_offset = $4, fence = fence + 1,"
     "  topic_epoch = topic_epoch + $6::int,"
-    "  highest_offset = CASE WHEN $6 THEN $4 ELSE GREATEST(highest_offset, $4) END,"
+    "  highest_offset = CASE WHEN $6 THEN $7 ELSE GREATEST(highest_offset, $4) END,"
     "  fp_offset = CASE WHEN NOT $6 THEN fp_offset END,"
     "  fp_timestamp = CASE WHEN NOT $6 THEN fp_timestamp END,"
     "  fp_crc = CASE WHEN NOT $6 THEN fp_crc END, updated_at = pg_catalog.clock_timestamp()"
@@ -156,13 +156,14 @@ StartPartition(const char *pipeline, int64_t version, const char *topic, int32_t
 {
     bool is_new = false;
     pg::InSpi([&] {
-        Datum arguments[7] = {CStringGetTextDatum(pipeline),
+        Datum arguments[8] = {CStringGetTextDatum(pipeline),
                               CStringGetTextDatum(topic),
                               Int32GetDatum(partition),
                               Int64GetDatum(start.next_offset),
                               CStringGetTextDatum(start.reason),
                               BoolGetDatum(start.is_another_log),
-                              Int64GetDatum(version)};
+                              Int64GetDatum(version),
+                              Int64GetDatum(start.low)};
         is_new = pg::Execute(&start_partition, arguments) == 1;
     });
     return is_new;

@@ -29,6 +29,7 @@ struct Start {
     int64_t next_offset;
     const char *reason;
     bool is_another_log; // than the one that the leftovers are of
+    int64_t low;         // where the log begins
 };
 
 // A partition of that version of the pipeline begins: a row in pulse.offsets and one in
@@ -51,10 +52,13 @@ struct Move {
 };
 void MovePartition(const char *pipeline, const PartitionOffset &to, const Move &move);
 
+constexpr int64_t kAnyTimestamp = -2; // -1 = the record has none
+
 // What LookForRow() found, and of which state of the partition that is true.
 struct RowLook {
     bool is_row;
-    int64_t records; // pulse.offsets.records before it looked; -1 = it had no reason to look
+    int64_t records;      // pulse.offsets.records before it looked; -1 = it had no reason to look
+    int64_t timestamp_ms; // the row is that of a record with this one only
 };
 
 // Makes the next record a dead letter and goes on behind it; one further on becomes a letter when

@@ -19,11 +19,12 @@ pg::Statement lock_partition = {
     {TEXTOID, TEXTOID, INT4OID},
     nullptr};
 
-pg::Statement read_partition = {"SELECT next_offset, highest_offset, records FROM pulse.offsets"
-                                " WHERE pipeline = $1 AND topic = $2 AND partition = $3",
-                                3,
-                                {TEXTOID, TEXTOID, INT4OID},
-                                nullptr};
+pg::Statement read_partition = {
+    "SELECT next_offset, highest_offset, records, topic_epoch"
+    " FROM pulse.offsets WHERE pipeline = $1 AND topic = $2 AND partition = $3",
+    3,
+    {TEXTOID, TEXTOID, INT4OID},
+    nullptr};
 
 pg::Statement pass_record = {
     "WITH passed AS (UPDATE pulse.offsets SET next_offset = $4,"
@@ -36,24 +37,40 @@ pg::Statement pass_record = {
     {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, TEXTOID},
     nullptr};
 
-// In the rows that are committed by now: the caller's statement may have begun long ago.
-bool
-IsRow(const Target &target, Oid role, const char *topic, int32_t partition, int64_t kafka_offset)
+struct Search {
+    int32_t partition;
+    int32_t topic_epoch;
+    EpochSource source;
+    RowLook *look;
+};
+
+void
+Consider(const EarlierRow &row, void *argument)
 {
-    struct Search {
-        int32_t partition;
-        bool is_found;
-    } search = {partition, false};
+    Search *wanted = static_cast<Search *>(argument);
+    if (row.partition != wanted->partition)
+        return;
+    RowLook *look = wanted->look;
+    if (wanted->source == EpochSource::kColumn)
+        look->is_row = look->is_row || row.topic_epoch == wanted->topic_epoch;
+    else if (wanted->topic_epoch == 0)
+        look->is_row = true;
+    else if (wanted->source == EpochSource::kTimestamp) {
+        // Of the rows of all topics of that name the latest: SkipRecord compares it.
+        look->timestamp_ms =
+            look->is_row ? Max(look->timestamp_ms, row.timestamp_ms) : row.timestamp_ms;
+        look->is_row = true;
+    }
+}
+
+// In the rows that are committed by now: the caller's statement may have begun long ago.
+void
+FindRow(const Target &target, Oid role, const char *topic, int64_t kafka_offset, Search *wanted)
+{
+    wanted->source = EpochSourceOf(target);
     PushActiveSnapshot(GetTransactionSnapshot());
-    VisitRows(
-        target, role, {&topic, 1, kafka_offset, kafka_offset + 1},
-        [](const char *, int32_t row_partition, int64_t, void *argument) {
-            Search *wanted = static_cast<Search *>(argument);
-            wanted->is_found = wanted->is_found || row_partition == wanted->partition;
-        },
-        &search);
+    VisitRows(target, role, {&topic, 1, kafka_offset, kafka_offset + 1}, Consider, wanted);
     PopActiveSnapshot();
-    return search.is_found;
 }
 
 // Whoever may skip need not be allowed to read the tables of pulse.
@@ -80,7 +97,8 @@ LookForRow(const char *pipeline, const char *topic, int32_t partition, int64_t k
 {
     static Target target; // large
     PipelineDefinition definition = {};
-    RowLook look = {false, -1};
+    RowLook look = {false, -1, kAnyTimestamp};
+    Search wanted = {partition, 0, EpochSource::kNothing, &look};
     Oid caller = InvalidOid;
     int security = 0;
     GetUserIdAndSecContext(&caller, &security);
@@ -90,13 +108,15 @@ LookForRow(const char *pipeline, const char *topic, int32_t partition, int64_t k
         Datum key[3] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(topic),
                         Int32GetDatum(partition)};
         if (pg::Execute(&read_partition, key) == 1 && pg::GetInt64(0, 1) == kafka_offset &&
-            kafka_offset < pg::GetInt64(0, 2))
+            kafka_offset < pg::GetInt64(0, 2)) {
             look.records = pg::GetInt64(0, 3);
+            wanted.topic_epoch = pg::GetInt32(0, 4);
+        }
     });
     if (look.records >= 0 && LoadPipeline(pipeline, Scope::kCall, &definition)) {
         LoadTarget(definition, Scope::kCall, &target);
-        look.is_row = HasCoordinates(target) &&
-                      IsRow(target, WriterRole(definition), topic, partition, kafka_offset);
+        if (HasCoordinates(target))
+            FindRow(target, WriterRole(definition), topic, kafka_offset, &wanted);
     }
     AtEOXact_GUC(true, level);
     SetUserIdAndSecContext(caller, security);
@@ -138,7 +158,9 @@ SkipRecord(const char *pipeline, const PartitionOffset &expected, const RowLook 
             is_expected = false;
             return;
         }
-        bool is_row = may_be_row && look.is_row;
+        bool is_row =
+            may_be_row && look.is_row &&
+            (look.timestamp_ms == kAnyTimestamp || look.timestamp_ms == record.timestamp_ms);
         const char *class_name = strcmp(error_code, "skipped") == 0 ? "operator" : "decode";
         bool is_letter =
             !is_row && WriteLetter(pipeline, partition, record,

@@ -24,13 +24,13 @@ WriteOne(const BatchState &state, uint32_t i, const store::LetterReason &reason)
 }
 
 void
-NoteRejectedAgain(const BatchState *state, RangeProgress *range, int64_t kafka_offset)
+NoteRejectedAgain(const BatchState *state, RangeProgress *range, const ingest::Record &record)
 {
     const EarlierRows &rows = state->pipeline->earlier_rows;
-    if (!rows.Knows(*range->partition, kafka_offset))
+    if (!rows.Knows(*range->partition, record.kafka_offset))
         throw Unsure{};
-    if (rows.Contains(*range->partition, kafka_offset))
-        range->rejected_again.push_back(kafka_offset);
+    if (rows.Contains(*range->partition, record.kafka_offset, record.timestamp_ms))
+        range->rejected_again.push_back(record.kafka_offset);
 }
 
 // A record that was a row before and is rejected now (it has become too old, say) stays the row it
@@ -86,7 +86,7 @@ WriteLetters(BatchState *state)
         if (!WriteOne(*state, i, reason))
             state->known_letters.insert(i);
         else if (state->record(i).kafka_offset < range.partition->highest_offset)
-            NoteRejectedAgain(state, &range, state->record(i).kafka_offset);
+            NoteRejectedAgain(state, &range, state->record(i));
     }
     for (RangeProgress &range : state->ranges)
         if (!range.rejected_again.empty())

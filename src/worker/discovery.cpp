@@ -29,12 +29,13 @@ ProbeInterval(const KnownPipeline &known)
 }
 
 void
-StartAt(const KnownPipeline &known, const PartitionOffset &where, const char *reason,
+StartAt(const KnownPipeline &known, const PartitionOffset &where, int64_t low, const char *reason,
         bool is_another_log)
 {
     pg::CallPg([&] {
         if (store::StartPartition(known.name.c_str(), known.version, where.topic.c_str(),
-                                  where.partition, {where.next_offset, reason, is_another_log}))
+                                  where.partition,
+                                  {where.next_offset, reason, is_another_log, low}))
             ereport(
                 LOG,
                 (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" starts at offset %lld",
@@ -203,7 +204,7 @@ Discovery::StartNewPartitions(KnownPipeline *known,
                 !is_added && position.kind == ingest::Position::Kind::kLatest   ? entry.high
                 : !is_added && position.kind == ingest::Position::Kind::kOffset ? position.value
                                                                                 : entry.low;
-            StartAt(*known, where, is_added ? "new partition" : "start", false);
+            StartAt(*known, where, entry.low, is_added ? "new partition" : "start", false);
         }
     });
     known->assignment_version = NextAssignment();
@@ -240,8 +241,8 @@ Discovery::TakeStart(KnownPipeline *known, const ingest::WatchAnswer &answer)
     pg::InTransaction([&] {
         for (size_t i = 0; i < answer.resolved.size(); i++) {
             bool is_another = answer.logs[i] == ingest::LogIdentity::kAnother;
-            StartAt(*known, answer.resolved[i], is_another ? "start, topic recreated" : "start",
-                    is_another);
+            StartAt(*known, answer.resolved[i], answer.watermarks[i].low,
+                    is_another ? "start, topic recreated" : "start", is_another);
         }
     });
 }

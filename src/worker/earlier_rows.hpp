@@ -3,13 +3,18 @@
 // letter as well, and no letter may be missing where there is no row. The key of a rejected record
 // is not known, so the rows are looked for by topic, partition and offset: one pass over the target
 // when the first such record comes, kept as a bit per offset; not a pass per batch. It runs before
-// the batch, bounded by no batch_timeout, as the role that writes. Regime: C++ with doors.
+// the batch, bounded by no batch_timeout, as the role that writes. Of a topic made again the table
+// holds rows of other records at the same offsets: topic_epoch tells them apart, or the broker's
+// timestamp; with neither column no row is taken for the record's, so that no letter is lost.
+// Regime: C++ with doors.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "store/earlier_rows.hpp"
 #include "store/offsets.hpp"
 #include "store/target.hpp"
 
@@ -19,7 +24,8 @@ class EarlierRows {
   public:
     // Whether Contains() has an answer; when not, Load() is due.
     bool Knows(const store::OwnedPartition &partition, int64_t kafka_offset) const;
-    bool Contains(const store::OwnedPartition &partition, int64_t kafka_offset) const;
+    bool Contains(const store::OwnedPartition &partition, int64_t kafka_offset,
+                  int64_t timestamp_ms) const;
 
     // Looks the rows up that records read again from now on may have. Raises what the SELECT does.
     void Load(const char *pipeline, const store::Target &target, unsigned int role,
@@ -33,13 +39,18 @@ class EarlierRows {
         int32_t partition;
         int64_t begin;
         int64_t end;
+        int32_t topic_epoch;
         std::vector<bool> is_row;
+        std::vector<std::pair<int64_t, int64_t>> stamped; // offset and timestamp, sorted
     };
 
     const Window *Find(const char *topic, int32_t partition, int64_t kafka_offset) const;
-    void Mark(const char *topic, int32_t partition, int64_t kafka_offset);
+    void Mark(const store::EarlierRow &row);
+    void Scan(const char *pipeline, const store::Target &target, unsigned int role,
+              const store::OffsetSpan &span);
 
     std::vector<Window> windows_;
+    store::EpochSource source_ = store::EpochSource::kNothing;
 };
 
 } // namespace pulse::worker

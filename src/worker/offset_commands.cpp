@@ -22,7 +22,7 @@ NameOf(const std::string &topic, int32_t partition)
 // The argument of a skip: which record, and what its caller found out about it.
 struct Wanted {
     int64_t kafka_offset = -1;
-    store::RowLook look = {false, -1};
+    store::RowLook look = {false, -1, store::kAnyTimestamp};
 };
 
 Wanted
@@ -33,6 +33,7 @@ WantedOf(const std::string &argument)
     wanted.kafka_offset = strtoll(argument.c_str(), &rest, 10);
     wanted.look.records = strtoll(rest, &rest, 10);
     wanted.look.is_row = strtoll(rest, &rest, 10) == 1;
+    wanted.look.timestamp_ms = strtoll(rest, &rest, 10);
     return wanted;
 }
 

@@ -67,3 +67,53 @@ def test_seek_within_the_same_log_keeps_its_epoch(pulse):
     assert pulse.value("SELECT topic_epoch FROM pulse.offsets") == 0
     assert (pulse.count(), pulse.count("raw.dlq")) == (2, 1)
     pulse.verify()
+
+
+@ONE_PARTITION
+@pytest.mark.parametrize("keep", ["", "ALTER TABLE raw.events ADD topic_epoch int", "ALTER TABLE raw.events DROP kafka_timestamp"],
+                         ids=["timestamp", "epoch", "neither"])
+def test_rejects_at_offsets_of_old_rows_stay_letters(pulse, keep):
+    """Rows of the old log say nothing about records of the new one, whatever was read of it before."""
+    if keep:
+        pulse.query("SELECT pulse.pause('events')")
+        pulse.query(keep)
+        pulse.query("SELECT pulse.alter_pipeline('events', '{}')")
+        pulse.query("SELECT pulse.resume('events')")
+    pulse.produce([event() for _ in range(10)])
+    pulse.wait_caught_up()
+    make_again(pulse)
+    pulse.produce([event() for _ in range(5)] + [b"garbage %d" % number for number in range(5)])
+    pulse.query("SELECT pulse.seek('events', 'latest')")
+    read_again(pulse)
+    assert pulse.value("SELECT topic_epoch FROM pulse.offsets") == 1
+    assert pulse.count() == 15
+    assert pulse.letters("kafka_offset, value") == [(offset, b"garbage %d" % (offset - 5)) for offset in range(5, 10)]
+    pulse.verify()
+    # Read again they are neither twice there nor gone; nor are they when somebody deleted them.
+    read_again(pulse)
+    pulse.query("DELETE FROM raw.dlq")
+    read_again(pulse)
+    assert pulse.count() == 15 and pulse.count("raw.dlq") == 5
+
+
+@ONE_PARTITION
+@pytest.mark.parametrize("keep", ["ingested_at", "kafka_timestamp"], ids=["timestamp", "neither"])
+def test_skip_of_a_record_at_the_offset_of_an_old_row_makes_a_letter(pulse, keep):
+    if keep == "kafka_timestamp":
+        pulse.query("SELECT pulse.pause('events')")
+        pulse.query("ALTER TABLE raw.events DROP kafka_timestamp")
+        pulse.query("SELECT pulse.alter_pipeline('events', '{}')")
+        pulse.query("SELECT pulse.resume('events')")
+    pulse.produce([event() for _ in range(3)])
+    pulse.wait_caught_up()
+    make_again(pulse)
+    pulse.produce([event(event_id=f"new {number}") for number in range(4)])
+    read_again(pulse)
+    pulse.query("SELECT pulse.pause('events')")
+    pulse.query("DELETE FROM raw.events WHERE event_id = 'new 1'")
+    pulse.query("SELECT pulse.seek('events', '1')")
+    pulse.query("SELECT pulse.skip('events', %s, 0, 1)", pulse.topic)
+    assert pulse.letters("kafka_offset, error_code") == [(1, "skipped")]
+    if keep != "kafka_timestamp":  # by its timestamp a row of the new log is known
+        pulse.query("SELECT pulse.skip('events', %s, 0, 2)", pulse.topic)
+        assert pulse.letters("kafka_offset, error_code") == [(1, "skipped")]
