@@ -50,13 +50,17 @@ def test_rows_of_rejected_records_are_looked_for_once_not_with_every_batch(pulse
     pulse.produce([event(event_timestamp=hours_ago(2)) for _ in range(200)])
     pulse.wait_caught_up()
     scans = "SELECT sum(seq_scan)::int FROM pg_stat_user_tables WHERE schemaname = 'raw' AND relname LIKE 'events_%%'"
+    pulse.query("SELECT pulse.pause('events')")
     reject_what_is_old(pulse, batch_max_rows=5)
-    before = pulse.value(scans)
-    read_again(pulse)
-    assert pulse.count() == 200 and pulse.letters() == []
+    pulse.query("SELECT pulse.seek('events', 'earliest')")
+    before, _ = pulse.value(scans), pulse.log_since()
+    pulse.query("SELECT pulse.resume('events')")
+    pulse.wait_caught_up()
     pulse.query("SELECT pulse.pause('events')")  # a worker that leaves has reported its statistics
     days = pulse.value("SELECT count(*)::int FROM pg_inherits WHERE inhparent = 'raw.events'::regclass")
-    assert pulse.value(scans) - before <= 5 * days  # of forty batches; a new assignment looks again
+    assert pulse.log_since().count("to find the rows of records that are rejected now") == 1
+    assert pulse.value(scans) - before == days  # of forty batches
+    assert pulse.count() == 200 and pulse.letters() == []
     assert [row for row in pulse.query("SELECT * FROM pulse.verify('events')") if not row[-1]] == []
 
 
