@@ -102,8 +102,8 @@ def test_a_rollback_takes_a_replay_back(pulse):
     with pulse.connect(autocommit=False) as connection:
         assert connection.execute("CALL pulse.dlq_replay()").fetchone() == (20, 0, 0)
         assert connection.execute("SELECT count(*) FROM raw.events").fetchone() == (21,)
-        began = connection.execute("SELECT min(ingested_at) FROM raw.events WHERE kafka_offset IN "
-                                   "(SELECT kafka_offset FROM raw.dlq)").fetchone()[0]
+        began = connection.execute("SELECT min(ingested_at) FROM raw.events WHERE (kafka_partition, kafka_offset) IN "
+                                   "(SELECT kafka_partition, kafka_offset FROM raw.dlq)").fetchone()[0]
         assert pulse.value("SELECT pulse.ingest_horizon()") <= began
         assert replay(pulse) == (0, 0, 0), "letters that another session holds are passed over"
         connection.rollback()
