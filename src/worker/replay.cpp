@@ -28,12 +28,13 @@ constexpr int kMaxPartitions = 32; // made in one transaction
 
 struct DryRun {};
 
-// Large, and its strings outlive transactions: one per session, described anew by every step.
+// Large, and its strings outlive transactions: one per session, described anew by every step. Never
+// destroyed, for nothing of ours may run when the process exits.
 PipelineState &
 Pipeline()
 {
-    static PipelineState pipeline;
-    return pipeline;
+    static PipelineState *const pipeline = new PipelineState;
+    return *pipeline;
 }
 
 // PG regime. What the session has set must neither be found by name where the pipeline's owner is
