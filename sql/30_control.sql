@@ -232,10 +232,12 @@ CREATE FUNCTION pulse.create_pipeline(name text, topics text[], target text DEFA
 DECLARE
     qualified text;
     topic text;
-    start_position text := coalesce(settings ->> 'start_position', current_setting('pulse.start_position'));
+    start_position text;
     has_rows boolean;
     has_key boolean;
 BEGIN
+    PERFORM pulse._wake(); -- at the commit; where pulse is not preloaded, this brings its settings in
+    start_position := coalesce(settings ->> 'start_position', current_setting('pulse.start_position'));
     IF octet_length(name) NOT BETWEEN 1 AND 63 THEN
         RAISE EXCEPTION 'name of a pipeline must have 1 to 63 bytes' USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -296,7 +298,6 @@ BEGIN
     END IF;
     PERFORM pulse._adopt(name, qualified, pulse._columns_of(qualified),
                          coalesce(settings ->> 'counters', current_setting('pulse.counters')), has_rows);
-    PERFORM pulse._wake();
 END
 $$;
 COMMENT ON FUNCTION pulse.create_pipeline(text, text[], text, jsonb) IS
