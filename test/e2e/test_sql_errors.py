@@ -408,7 +408,7 @@ def test_deadlock_is_retried(pulse):
         pulse.wait_for("SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity USING (pid) WHERE "
                        "backend_type = 'pulse worker' AND NOT granted)", "the worker to wait")
         other.execute("UPDATE pulse.offsets SET updated_at = updated_at")  # waits until it gave in
-        assert "40P01" in pulse.cluster.log_text()
+        wait_until(lambda: "40P01" in pulse.cluster.log_text(), "the worker to tell")  # after it gave in
         other.rollback()
     pulse.wait_caught_up()
     assert pulse.letters() == [] and pulse.count() == 11
