@@ -178,10 +178,14 @@ def test_monitors_see_and_others_do_nothing(pulse):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(f"SELECT * FROM {table}")
     assert pulse.state() in STATES
-    # Only what a worker's INSERT calls, and what shows no data, is everybody's.
+    # Only what a worker's INSERT calls, what shows no data, and questions to the counters, which are asked
+    # with the caller's own rights on schema live, are everybody's.
     public = pulse.query("SELECT p.proname FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) "
                          "a WHERE p.pronamespace = 'pulse'::regnamespace AND a.grantee = 0 ORDER BY 1")
-    assert {name for name, in public} <= {"_at_record", "_batch", "_error_codes", "ingest_horizon"}
+    assert {name for name, in public} <= {"_at_record", "_batch", "_error_codes", "ingest_horizon", "daily_count",
+                                            "hourly_counts", "user_daily_count", "_require_counter"}
+    assert pulse.query("SELECT proname FROM pg_proc WHERE prosecdef AND proname IN "
+                       "('daily_count', 'hourly_counts', 'user_daily_count', '_require_counter')") == []
     assert pulse.query("SELECT proname FROM pg_proc WHERE pronamespace = 'pulse'::regnamespace AND prosecdef "
                        "AND NOT coalesce(proconfig::text, '') LIKE '%search_path%'") == []
 
