@@ -185,7 +185,7 @@ def test_monitors_see_and_others_do_nothing(pulse):
     assert {name for name, in public} <= {"_at_record", "_batch", "_error_codes", "ingest_horizon", "daily_count",
                                             "hourly_counts", "user_daily_count", "_require_counter"}
     assert pulse.query("SELECT proname FROM pg_proc WHERE prosecdef AND proname IN "
-                       "('daily_count', 'hourly_counts', 'user_daily_count', '_require_counter')") == []
+                       "('daily_count', 'hourly_counts', 'user_daily_count')") == []
     assert pulse.query("SELECT proname FROM pg_proc WHERE pronamespace = 'pulse'::regnamespace AND prosecdef "
                        "AND NOT coalesce(proconfig::text, '') LIKE '%search_path%'") == []
 
