@@ -290,7 +290,9 @@ class Broker:
     # --- records
 
     def producer(self, **settings):
+        # Records without a key go to partitions at random, each by itself: not a batch to one.
         config = {"bootstrap.servers": self.address, "log_level": 2, "linger.ms": 5,
+                  "sticky.partitioning.linger.ms": 0,
                   "queue.buffering.max.messages": 1000000, "acks": "all"}
         config.update({key.replace("_", "."): value for key, value in settings.items()})
         return Producer(config)
