@@ -31,25 +31,22 @@ namespace internal {
 void RunGuarded(void (*call)(void *), void *argument);
 // Runs call(argument), which is C++; raises a PostgreSQL ERROR when it throws.
 void RunCaught(void (*call)(void *), void *argument);
-} // namespace internal
 
+// fn's result comes back through the door in a frame that a longjmp may skip.
 template <typename F>
 auto
-CallPg(F &&fn)
+Through(void (*door)(void (*call)(void *), void *argument), F &fn)
 {
-    using Return = std::invoke_result_t<F>;
-    static_assert(std::is_trivially_destructible_v<std::remove_reference_t<F>>,
-                  "longjmp skips destructors: capture by reference or plain values only");
+    using Return = std::invoke_result_t<F &>;
     if constexpr (std::is_void_v<Return>) {
-        internal::RunGuarded(
-            [](void *argument) { (*static_cast<std::remove_reference_t<F> *>(argument))(); }, &fn);
+        door([](void *argument) { (*static_cast<F *>(argument))(); }, &fn);
     } else {
         static_assert(std::is_trivially_destructible_v<Return>);
         struct Frame {
-            std::remove_reference_t<F> *fn;
+            F *fn;
             Return result;
         } frame{&fn, Return{}};
-        internal::RunGuarded(
+        door(
             [](void *argument) {
                 Frame *inner = static_cast<Frame *>(argument);
                 inner->result = (*inner->fn)();
@@ -58,29 +55,22 @@ CallPg(F &&fn)
         return frame.result;
     }
 }
+} // namespace internal
+
+template <typename F>
+auto
+CallPg(F &&fn)
+{
+    static_assert(std::is_trivially_destructible_v<std::remove_reference_t<F>>,
+                  "longjmp skips destructors: capture by reference or plain values only");
+    return internal::Through(internal::RunGuarded, fn);
+}
 
 template <typename F>
 auto
 CallCpp(F &&fn)
 {
-    using Return = std::invoke_result_t<F>;
-    if constexpr (std::is_void_v<Return>) {
-        internal::RunCaught(
-            [](void *argument) { (*static_cast<std::remove_reference_t<F> *>(argument))(); }, &fn);
-    } else {
-        static_assert(std::is_trivially_destructible_v<Return>);
-        struct Frame {
-            std::remove_reference_t<F> *fn;
-            Return result;
-        } frame{&fn, Return{}};
-        internal::RunCaught(
-            [](void *argument) {
-                Frame *inner = static_cast<Frame *>(argument);
-                inner->result = (*inner->fn)();
-            },
-            &frame);
-        return frame.result;
-    }
+    return internal::Through(internal::RunCaught, fn);
 }
 
 } // namespace pulse::pg
