@@ -2,6 +2,8 @@
 // fixed positions instead of scanning.
 #include "base/timestamp.hpp"
 
+#include <cstdio>
+
 namespace pulse {
 
 namespace {
@@ -126,6 +128,38 @@ ParseFullDate(std::string_view text)
     if (year < 1 || month < 1 || month > 12 || day < 1 || day > DaysInMonth(year, month))
         return std::nullopt;
     return DaysFromCivil(year, month, day);
+}
+
+std::string
+FormatFullDate(int32_t days)
+{
+    // DaysFromCivil() backwards.
+    int32_t shifted = days + 719468;
+    int era = shifted / 146097;
+    int day_of_era = shifted - era * 146097;
+    int year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    int day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    int shifted_month = (5 * day_of_year + 2) / 153;
+    int day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    int month = shifted_month < 10 ? shifted_month + 3 : shifted_month - 9;
+    int year = year_of_era + era * 400 + (month <= 2 ? 1 : 0);
+    char text[32];
+    std::snprintf(text, sizeof(text), "%04d-%02d-%02d", year, month, day);
+    return text;
+}
+
+std::string
+FormatRfc3339(int64_t timestamp_us)
+{
+    int64_t days = timestamp_us / kMicrosPerDay - (timestamp_us % kMicrosPerDay < 0 ? 1 : 0);
+    int64_t micros = timestamp_us - days * kMicrosPerDay;
+    int64_t seconds = micros / kMicrosPerSecond;
+    char text[40];
+    std::snprintf(text, sizeof(text), "T%02d:%02d:%02d.%06dZ", static_cast<int>(seconds / 3600),
+                  static_cast<int>(seconds / 60 % 60), static_cast<int>(seconds % 60),
+                  static_cast<int>(micros % kMicrosPerSecond));
+    return FormatFullDate(static_cast<int32_t>(days)) + text;
 }
 
 std::optional<int64_t>

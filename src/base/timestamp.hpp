@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace pulse {
@@ -22,6 +23,11 @@ std::optional<int64_t> ParseRfc3339(std::string_view text);
 
 // "2026-11-20" -> days since 1970-01-01.
 std::optional<int32_t> ParseFullDate(std::string_view text);
+
+// The other way round: "2026-11-20T12:34:56.789000Z", "2026-11-20". For values that the functions
+// above return.
+std::string FormatRfc3339(int64_t timestamp_us);
+std::string FormatFullDate(int32_t days);
 
 // Milliseconds since 1970-01-01 UTC -> microseconds.
 std::optional<int64_t> MicrosFromEpochMs(int64_t epoch_ms);

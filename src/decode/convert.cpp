@@ -6,10 +6,24 @@
 #include <limits>
 
 #include "base/timestamp.hpp"
+#include "decode/array_text.hpp"
+#include "decode/json_text.hpp"
+#include "decode/path_tree.hpp"
 
 namespace pulse::decode {
 
 namespace {
+
+// Without trailing blanks: those that are too many varchar(n) and char(n) cut off.
+uint32_t
+CountCharacters(std::string_view text)
+{
+    text = text.substr(0, text.find_last_not_of(' ') + 1);
+    uint32_t count = 0;
+    for (char byte : text)
+        count += (static_cast<unsigned char>(byte) & 0xC0) != 0x80 ? 1 : 0;
+    return count;
+}
 
 bool
 SetText(CellKind kind, std::string_view text, const ColumnSpec &column,
@@ -19,6 +33,13 @@ SetText(CellKind kind, std::string_view text, const ColumnSpec &column,
         Message message;
         message.Add("text of ").AddSize(text.size()).Add(" bytes, the column takes at most ");
         message.AddSize(column.max_bytes);
+        return RefuseColumn(column, RejectCode::kTooLong, message, context);
+    }
+    if (column.max_characters != 0 && text.size() > column.max_characters &&
+        CountCharacters(text) > column.max_characters) {
+        Message message;
+        message.Add("text of ").AddSize(CountCharacters(text));
+        message.Add(" characters, the column takes at most ").AddSize(column.max_characters);
         return RefuseColumn(column, RejectCode::kTooLong, message, context);
     }
     cell->text = text.data();
@@ -129,6 +150,23 @@ ToBool(const ColumnSpec &column, const JsonValue &value, const ConvertContext &c
         return RefuseType(column, "boolean", value, context);
     SetInteger(CellKind::kBool, value.kind == JsonKind::kTrue ? 1 : 0, cell);
     return true;
+}
+
+// numeric(p, s): what rounding may still carry over the edge PostgreSQL refuses itself.
+bool
+ToNumeric(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
+          Cell *cell)
+{
+    if (value.kind != JsonKind::kNumber)
+        return RefuseType(column, "number", value, context);
+    if (DigitsBeforePoint(value.view()) > column.max_integer_digits) {
+        Message message;
+        message.Add("expected a number below 10^").Add(int64_t{column.max_integer_digits});
+        message.Add(", ");
+        AddFound(value, &message);
+        return RefuseColumn(column, RejectCode::kNumber, message, context);
+    }
+    return SetText(CellKind::kText, value.view(), column, context, cell);
 }
 
 void
@@ -253,6 +291,21 @@ ToCell(const ColumnSpec &column, const JsonValue &value, const ConvertContext &c
         message.Add(is_null ? "required field is null" : "required field is missing");
         return RefuseColumn(column, RejectCode::kMissingField, message, context);
     }
+    if (!column.is_array)
+        return ToScalarCell(column, value, context, cell);
+    if (value.kind != JsonKind::kArray)
+        return RefuseType(column, "array", value, context);
+    return ToArrayCell(column, value, context, cell);
+}
+
+bool
+ToScalarCell(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
+             Cell *cell)
+{
+    if (value.kind == JsonKind::kNull) {
+        *cell = {{nullptr}, 0, CellKind::kNull};
+        return true;
+    }
     switch (column.type) {
     case ColumnType::kText:
     case ColumnType::kOther:
@@ -268,9 +321,7 @@ ToCell(const ColumnSpec &column, const JsonValue &value, const ConvertContext &c
     case ColumnType::kFloat8:
         return ToReal<double>(column, value, context, cell);
     case ColumnType::kNumeric:
-        if (value.kind != JsonKind::kNumber)
-            return RefuseType(column, "number", value, context);
-        return SetText(CellKind::kText, value.view(), column, context, cell);
+        return ToNumeric(column, value, context, cell);
     case ColumnType::kBool:
         return ToBool(column, value, context, cell);
     case ColumnType::kTimestamp:
@@ -289,12 +340,19 @@ bool
 RefuseColumn(const ColumnSpec &column, RejectCode code, const Message &message,
              const ConvertContext &context)
 {
-    Pointer path;
-    if (column.path.empty())
-        path.AddName(column.name);
-    for (const std::string &name : column.path)
-        path.AddName(name);
+    if (context.path != nullptr)
+        return Refuse(code, message, context.path, context.arena, context.reject);
+    Pointer path = ColumnPointer(column);
     return Refuse(code, message, &path, context.arena, context.reject);
+}
+
+Pointer
+ColumnPointer(const ColumnSpec &column)
+{
+    Pointer path;
+    for (const std::string &name : PathOf(column))
+        path.AddName(name);
+    return path;
 }
 
 void

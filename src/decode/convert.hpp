@@ -18,12 +18,19 @@ struct ConvertContext {
     int64_t now_us;
     Arena &arena;
     Reject *reject;
+    const Pointer *path = nullptr; // of an array's element; null: the column's own
 };
 
 // value may be absent. Text that has no escapes stays in the document, other text goes to the
 // arena.
 bool ToCell(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
             Cell *cell);
+
+// The same for one element of an array column, or a column of no array; null is always allowed.
+bool ToScalarCell(const ColumnSpec &column, const JsonValue &value, const ConvertContext &context,
+                  Cell *cell);
+
+Pointer ColumnPointer(const ColumnSpec &column);
 
 // Refuses the value of a column.
 bool RefuseColumn(const ColumnSpec &column, RejectCode code, const Message &message,

@@ -1,6 +1,8 @@
 // Escapes and number ranges; see json_text.hpp.
 #include "decode/json_text.hpp"
 
+#include <charconv>
+#include <cmath>
 #include <cstring>
 
 namespace pulse::decode {
@@ -9,8 +11,9 @@ namespace {
 
 constexpr size_t kUnicodeEscapeLength = 6; // \uXXXX
 constexpr int kMaxDigits = 1000;
-constexpr int64_t kMaxExponent = 307; // of the first digit that isn't zero
-constexpr int64_t kMinExponent = -307;
+constexpr int64_t kMaxExponent = 308; // of the first digit that isn't zero
+constexpr int64_t kMinExponent = -324;
+constexpr int64_t kSafeExponent = 307;    // any digits before such an exponent fit a double
 constexpr int64_t kMaxZeroExponent = 308; // 0e-99999 is more decimals than numeric can show
 
 uint32_t
@@ -98,6 +101,62 @@ PlainLength(std::string_view text)
     return static_cast<size_t>(static_cast<const char *>(found) - text.data());
 }
 
+struct Magnitude {
+    int digits;       // at most kMaxDigits + 1: no more are looked at
+    bool is_zero;     // exponent is then the one that is written
+    int64_t exponent; // of the first digit that isn't zero
+};
+
+Magnitude
+MagnitudeOf(std::string_view number)
+{
+    int digits = 0;
+    int64_t point = 0;    // digits before the decimal point
+    int64_t leading = -1; // position of the first digit that isn't zero
+    bool is_fraction = false;
+    size_t at = 0;
+    for (; at < number.size(); at++) {
+        char byte = number[at];
+        if (byte == '.') {
+            is_fraction = true;
+        } else if (byte >= '0' && byte <= '9') {
+            if (leading < 0 && byte != '0')
+                leading = digits;
+            if (++digits > kMaxDigits)
+                return {digits, leading < 0, 0};
+            if (!is_fraction)
+                point++;
+        } else if (byte != '-') {
+            break; // e or E
+        }
+    }
+
+    int64_t exponent = 0;
+    if (at < number.size()) {
+        at++;
+        bool is_negative = number[at] == '-';
+        if (number[at] == '-' || number[at] == '+')
+            at++;
+        for (; at < number.size(); at++)
+            if (exponent < 1000000) // past every limit; any number of digits may follow
+                exponent = exponent * 10 + (number[at] - '0');
+        if (is_negative)
+            exponent = -exponent;
+    }
+    if (leading < 0)
+        return {digits, true, exponent};
+    return {digits, false, exponent + point - 1 - leading};
+}
+
+// The edges: up to the largest double, down to the smallest that isn't zero.
+bool
+FitsDouble(std::string_view number)
+{
+    double value = 0;
+    auto result = std::from_chars(number.data(), number.data() + number.size(), value);
+    return result.ec == std::errc() && value != 0 && std::isfinite(value);
+}
+
 } // namespace
 
 EscapeCheck
@@ -158,43 +217,22 @@ Unescape(std::string_view inner, char *target)
 bool
 IsNumberInRange(std::string_view number)
 {
-    int digits = 0;
-    int64_t point = 0;    // digits before the decimal point
-    int64_t leading = -1; // position of the first digit that isn't zero
-    bool is_fraction = false;
-    size_t at = 0;
-    for (; at < number.size(); at++) {
-        char byte = number[at];
-        if (byte == '.') {
-            is_fraction = true;
-        } else if (byte >= '0' && byte <= '9') {
-            if (leading < 0 && byte != '0')
-                leading = digits;
-            if (++digits > kMaxDigits)
-                return false;
-            if (!is_fraction)
-                point++;
-        } else if (byte != '-') {
-            break; // e or E
-        }
-    }
-
-    int64_t exponent = 0;
-    if (at < number.size()) {
-        at++;
-        bool is_negative = number[at] == '-';
-        if (number[at] == '-' || number[at] == '+')
-            at++;
-        for (; at < number.size(); at++)
-            if (exponent < 1000000) // past every limit; any number of digits may follow
-                exponent = exponent * 10 + (number[at] - '0');
-        if (is_negative)
-            exponent = -exponent;
-    }
-    if (leading < 0)
+    Magnitude magnitude = MagnitudeOf(number);
+    if (magnitude.digits > kMaxDigits)
+        return false;
+    int64_t exponent = magnitude.exponent;
+    if (magnitude.is_zero)
         return exponent >= -kMaxZeroExponent && exponent <= kMaxZeroExponent;
-    int64_t magnitude = exponent + point - 1 - leading;
-    return magnitude >= kMinExponent && magnitude <= kMaxExponent;
+    if (exponent >= -kSafeExponent && exponent <= kSafeExponent)
+        return true;
+    return exponent >= kMinExponent && exponent <= kMaxExponent && FitsDouble(number);
+}
+
+int32_t
+DigitsBeforePoint(std::string_view number)
+{
+    Magnitude magnitude = MagnitudeOf(number);
+    return magnitude.is_zero ? INT32_MIN : static_cast<int32_t>(magnitude.exponent + 1);
 }
 
 } // namespace pulse::decode

@@ -25,7 +25,12 @@ EscapeCheck CheckEscapes(std::string_view inner);
 size_t Unescape(std::string_view inner, char *target);
 
 // Whether jsonb and numeric take the number and a double can hold its magnitude: at most 1000
-// digits, and zero or between 1e-307 and 1e308. number is well-formed JSON.
+// digits, and zero or between the smallest and the largest double
+// (4.9e-324, 1.7976931348623157e308). number is well-formed JSON.
 bool IsNumberInRange(std::string_view number);
+
+// Digits that the number has before its decimal point when written without exponent: 2 for 12.5 and
+// 1.25e1, 0 for 0.9, -1 for 0.09; INT32_MIN for zero. number is well-formed JSON and in range.
+int32_t DigitsBeforePoint(std::string_view number);
 
 } // namespace pulse::decode

@@ -29,12 +29,17 @@ enum class ColumnType : uint8_t {
                 // objects and arrays as their JSON text
 };
 
+constexpr int32_t kAnyDigits = INT32_MAX;
+
 struct ColumnSpec {
     std::string name;
     ColumnType type = ColumnType::kText;
-    bool is_required = false;   // NOT NULL without a default
-    bool is_event_time = false; // too_old / too_new apply
-    uint32_t max_bytes = 0;     // 0 = none; longer text is too_long (columns of the unique index)
+    bool is_required = false;                // NOT NULL without a default
+    bool is_event_time = false;              // too_old / too_new apply
+    bool is_array = false;                   // of type; a JSON array of values that type takes
+    uint32_t max_characters = 0;             // varchar(n), char(n); 0 = none
+    int32_t max_integer_digits = kAnyDigits; // numeric(p, s): p - s
+    uint32_t max_bytes = 0; // 0 = none; longer text is too_long (columns of the unique index)
     std::vector<std::string> path; // reference tokens of the JSON pointer; {name} by default
 
     bool operator==(const ColumnSpec &) const = default;

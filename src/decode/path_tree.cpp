@@ -1,6 +1,8 @@
 // Building and searching the tree of paths; see path_tree.hpp.
 #include "decode/path_tree.hpp"
 
+#include <charconv>
+
 #include "decode/key_index.hpp"
 
 namespace pulse::decode {
@@ -11,6 +13,13 @@ size_t
 SlotHash(int32_t parent, uint32_t hash)
 {
     return hash ^ static_cast<uint32_t>(parent) * 0x9E3779B1U;
+}
+
+bool
+IsElement(std::string_view token)
+{
+    return !token.empty() && token.find_first_not_of("0123456789") == std::string_view::npos &&
+           (token.size() == 1 || token[0] != '0');
 }
 
 } // namespace
@@ -46,6 +55,17 @@ PathTree::Find(int32_t parent, std::string_view name, uint32_t hash) const
 }
 
 int32_t
+PathTree::FindElement(int32_t parent, uint32_t index) const
+{
+    if (!node(parent).has_elements)
+        return kNone;
+    char digits[16];
+    char *end = std::to_chars(digits, digits + sizeof(digits), index).ptr;
+    std::string_view token(digits, static_cast<size_t>(end - digits));
+    return Find(parent, token, HashName(token, hash_seed_));
+}
+
+int32_t
 PathTree::FindOrAdd(int32_t parent, const std::string &name)
 {
     for (size_t i = 1; i < nodes_.size(); i++)
@@ -55,6 +75,7 @@ PathTree::FindOrAdd(int32_t parent, const std::string &name)
     node.name = name;
     node.hash = HashName(name, hash_seed_);
     node.parent = parent;
+    nodes_[static_cast<size_t>(parent)].has_elements |= IsElement(name);
     nodes_.push_back(std::move(node));
     return static_cast<int32_t>(nodes_.size() - 1);
 }

@@ -216,7 +216,7 @@ Scanner::OnName(const char *text, uint32_t length)
     }
     frame.is_in_member = true;
     frame.member_start = text - 1;
-    // The document's node is the root; a frame inside an array or an unknown member has none.
+    // The document's node is the root; a frame inside an unknown member or element has none.
     pending_node_ =
         frame.node == PathTree::kNone ? PathTree::kNone : tree_.Find(frame.node, name, hash);
     return true;
@@ -261,7 +261,7 @@ Scanner::OnOpen(bool is_object, const char *start)
     if (is_object)
         frame.names = keys_.Open();
     frames_.push_back(frame);
-    pending_node_ = PathTree::kNone;
+    pending_node_ = is_object ? PathTree::kNone : ElementNode(frame);
     return true;
 }
 
@@ -293,6 +293,7 @@ Scanner::OnValue(const JsonValue &value, int32_t node)
     Frame &frame = frames_.back();
     if (!frame.is_object) {
         frame.index++;
+        pending_node_ = ElementNode(frame);
         return true;
     }
     frame.is_in_member = false;
@@ -306,6 +307,14 @@ Scanner::OnValue(const JsonValue &value, int32_t node)
                                   is_known});
     }
     return true;
+}
+
+// Where the next element of an open array is wanted.
+int32_t
+Scanner::ElementNode(const Frame &frame) const
+{
+    return frame.node == PathTree::kNone ? PathTree::kNone
+                                         : tree_.FindElement(frame.node, frame.index);
 }
 
 bool

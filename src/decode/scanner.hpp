@@ -80,6 +80,7 @@ class Scanner {
     bool OnOpen(bool is_object, const char *start);
     bool OnClose(const char *end);
     bool OnValue(const JsonValue &value, int32_t node);
+    int32_t ElementNode(const Frame &frame) const;
     bool HasEscape(std::string_view inner) const;
     bool FailEscape(const EscapeCheck &check, std::string_view inner);
     bool FailParse(rapidjson::ParseErrorCode code, size_t offset);

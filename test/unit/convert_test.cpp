@@ -85,6 +85,10 @@ TEST(Convert, WhatIsNoIntegerIsATypeError)
 TEST(Convert, Reals)
 {
     EXPECT_EQ(Convert(ColumnType::kFloat8, "0.1"), "real 0.10000000000000001");
+    EXPECT_EQ(Convert(ColumnType::kFloat8, "1.7976931348623157e308"),
+              "real 1.7976931348623157e+308");
+    EXPECT_EQ(Convert(ColumnType::kFloat8, "-5e-324"), "real -4.9406564584124654e-324");
+    EXPECT_EQ(Convert(ColumnType::kFloat8, "1.8e308"), "number /c: number out of range: 1.8e308");
     EXPECT_EQ(Convert(ColumnType::kFloat8, "-0"), "real -0");
     EXPECT_EQ(Convert(ColumnType::kFloat8, "1E3"), "real 1000");
     EXPECT_EQ(Convert(ColumnType::kFloat8, "9007199254740993"), "real 9007199254740992");
@@ -280,6 +284,100 @@ TEST_F(EventTime, DatesAreJudgedAtTheirMidnight)
     EXPECT_EQ(tomorrow.Code(), "too_new");
     Decoded old(builder_.Build(), "{\"t\":\"2025-10-16\"}");
     EXPECT_EQ(old.Code(), "too_old");
+}
+
+// The outcome of one value for an array column named c.
+std::string
+ConvertArray(ColumnType element, const std::string &json)
+{
+    MappingBuilder builder;
+    builder.Add("c", element).last().is_array = true;
+    Decoded decoded(builder.Build(), "{\"c\":" + json + "}");
+    return decoded.is_event() ? decoded.Show(0) : decoded.Outcome();
+}
+
+TEST(Convert, ArraysElementByElement)
+{
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[]"), "text {}");
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, " [ 1 ,\t-2, null,\n3 ] "), "text {1,-2,NULL,3}");
+    EXPECT_EQ(ConvertArray(ColumnType::kFloat8, "[0.1,1e3,-5e-324]"), "text {0.1,1e3,-5e-324}");
+    EXPECT_EQ(ConvertArray(ColumnType::kNumeric, "[1.50]"), "text {\"1.50\"}");
+    EXPECT_EQ(ConvertArray(ColumnType::kBool, "[true,false]"), "text {t,f}");
+    EXPECT_EQ(ConvertArray(ColumnType::kText, R"(["a,b","","NULL","q\"\\","\u00e4]",1,true])"),
+              "text {\"a,b\",\"\",\"NULL\",\"q\\\"\\\\\",\"\xc3\xa4]\",\"1\",\"true\"}");
+    EXPECT_EQ(ConvertArray(ColumnType::kTimestamp, R"(["2026-01-02T03:04:05.6+01:00",-1])"),
+              "text {\"2026-01-02T02:04:05.600000Z\",\"1969-12-31T23:59:59.999000Z\"}");
+    EXPECT_EQ(ConvertArray(ColumnType::kDate, R"(["0001-01-01","9999-12-31"])"),
+              "text {\"0001-01-01\",\"9999-12-31\"}");
+    EXPECT_EQ(ConvertArray(ColumnType::kJson, R"([{"a":[1,"]"]},[2]])"),
+              "text {\"{\\\"a\\\":[1,\\\"]\\\"]}\",\"[2]\"}");
+    EXPECT_EQ(ConvertArray(ColumnType::kOther, R"(["x",{"a":1}])"),
+              "text {\"x\",\"{\\\"a\\\":1}\"}");
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "null"), "null");
+}
+
+TEST(Convert, WhatIsWrongInAnArrayIsNamed)
+{
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "5"), "type /c: expected array, found number 5");
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "\"{1,2}\""),
+              "type /c: expected array, found string \"{1,2}\"");
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[1,\"2\"]"),
+              "type /c/1: expected integer, found string \"2\"");
+    EXPECT_EQ(ConvertArray(ColumnType::kInt2, "[1,2,70000]"),
+              "number /c/2: expected integer from -32768 to 32767, found number 70000");
+    EXPECT_EQ(ConvertArray(ColumnType::kText, "[{}]"),
+              "type /c/0: expected string, number or boolean, found object {}");
+    EXPECT_EQ(ConvertArray(ColumnType::kTimestamp, "[\"now\"]"),
+              "time /c/0: expected RFC 3339 time or epoch milliseconds, found string \"now\"");
+}
+
+TEST(Convert, ArraysOfArraysHaveOneShape)
+{
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[[1,2],[3,4]]"), "text {{1,2},{3,4}}");
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[[[[[[7]]]]]]"), "text {{{{{{7}}}}}}");
+    constexpr char kShape[] = "expected arrays of one length at each of at most 6 levels, found ";
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[[1,2],[3]]"),
+              std::string("type /c/1: ") + kShape + "array [3]");
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[[1],2]"),
+              std::string("type /c/1: ") + kShape + "number 2");
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[1,[2]]"),
+              std::string("type /c/1: ") + kShape + "array [2]");
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[[[[[[[7]]]]]]]"),
+              std::string("type /c/0/0/0/0/0/0: ") + kShape + "array [7]");
+    EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[[1,\"x\"]]"),
+              "type /c/0/1: expected integer, found string \"x\"");
+}
+
+TEST(Convert, LengthsInCharacters)
+{
+    MappingBuilder builder;
+    builder.Add("c", ColumnType::kText).last().max_characters = 3;
+    auto outcome = [&](const char *json) {
+        Decoded decoded(builder.Build(), std::string("{\"c\":") + json + "}");
+        return decoded.is_event() ? decoded.Show(0) : decoded.Outcome();
+    };
+    EXPECT_EQ(outcome("\"\u00e4\u00f6\u00fc\""), "text \xc3\xa4\xc3\xb6\xc3\xbc");
+    EXPECT_EQ(outcome("\"abc   \""), "text abc   "); // what PostgreSQL cuts off
+    EXPECT_EQ(outcome("\"abcd\""), "too_long /c: text of 4 characters, the column takes at most 3");
+    EXPECT_EQ(outcome("1234"), "too_long /c: text of 4 characters, the column takes at most 3");
+}
+
+TEST(Convert, DigitsOfNumeric)
+{
+    MappingBuilder builder;
+    builder.Add("c", ColumnType::kNumeric).last().max_integer_digits = 2; // numeric(4, 2)
+    auto outcome = [&](const char *json) {
+        Decoded decoded(builder.Build(), std::string("{\"c\":") + json + "}");
+        return decoded.is_event() ? decoded.Show(0) : decoded.Outcome();
+    };
+    EXPECT_EQ(outcome("99.99"), "text 99.99");
+    EXPECT_EQ(outcome("-0.0999e3"), "text -0.0999e3");
+    EXPECT_EQ(outcome("0"), "text 0");
+    EXPECT_EQ(outcome("100"), "number /c: expected a number below 10^2, found number 100");
+    EXPECT_EQ(outcome("-1e2"), "number /c: expected a number below 10^2, found number -1e2");
+    builder.last().max_integer_digits = -2; // numeric(2, 4)
+    EXPECT_EQ(outcome("0.0099"), "text 0.0099");
+    EXPECT_EQ(outcome("0.01"), "number /c: expected a number below 10^-2, found number 0.01");
 }
 
 } // namespace

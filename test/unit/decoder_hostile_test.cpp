@@ -190,7 +190,7 @@ TEST(Hostile, Oversize)
 
 TEST(Hostile, NumbersOutOfRange)
 {
-    for (const char *number : {"1e308", "-1e308", "1e400", "1e400000", "1e100000", "1e-400",
+    for (const char *number : {"1.8e308", "-1e309", "1e400", "1e400000", "1e100000", "1e-400",
                                "1e-100000", "1e99999999999999999999", "0e99999", "0e-99999"})
         EXPECT_EQ(Outcome(std::string("{\"a\":[") + number + "]}"),
                   std::string("number /a/0: number out of range: ") + number);
@@ -201,7 +201,7 @@ TEST(Hostile, NumbersOutOfRange)
     EXPECT_EQ(Code("{\"a\":1e" + std::string(900000, '9') + "}"), "number");
     EXPECT_EQ(Code("{\"a\":1e-" + std::string(900000, '9') + "}"), "number");
     for (const char *number : {"-0", "9223372036854775808", "123456789012345678901234567890",
-                               "-0.0", "1e-307", "9.9e307", "1E+2"})
+                               "-0.0", "1e-307", "1.7976931348623157e308", "1E+2"})
         EXPECT_EQ(Outcome(std::string("{\"a\":") + number + "}"), "event");
 }
 

@@ -322,5 +322,38 @@ TEST(Precedence, ColumnsAreJudgedInTheMappingsOrder)
               "unknown_field /x: no column takes the field \"x\"");
 }
 
+TEST(Decoder, PointersIntoArrays)
+{
+    auto mapping = MappingBuilder()
+                       .Add("first", ColumnType::kInt4, {"items", "0", "price"})
+                       .Add("second", ColumnType::kInt4, {"items", "1", "price"})
+                       .Add("deep", ColumnType::kText, {"grid", "1", "0"})
+                       .Add("far", ColumnType::kText, {"items", "11", "name"})
+                       .Rest()
+                       .Build();
+    Decoded both(mapping,
+                 R"({"items":[{"price":1,"x":[7]},{"price":2}],"grid":[["a"],["b","c"]]})");
+    ASSERT_EQ(both.Outcome(), "event");
+    EXPECT_EQ(both.Show(0), "integer 1");
+    EXPECT_EQ(both.Show(1), "integer 2");
+    EXPECT_EQ(both.Show(2), "text b");
+    EXPECT_EQ(both.Show(3), "missing");
+
+    // An object with members named like indexes is no array, and takes the same pointer.
+    Decoded object(mapping, R"({"items":{"1":{"price":5}},"grid":"none"})");
+    ASSERT_EQ(object.Outcome(), "event");
+    EXPECT_EQ(object.Show(0), "missing");
+    EXPECT_EQ(object.Show(1), "integer 5");
+    EXPECT_EQ(object.Show(2), "missing");
+
+    std::string many = "{\"items\":[";
+    for (int i = 0; i < 12; i++)
+        many += "{\"name\":\"n" + std::to_string(i) + "\"},";
+    Decoded twelve(mapping, many + "[]]}");
+    EXPECT_EQ(twelve.Show(3), "text n11");
+    EXPECT_EQ(Decoded(mapping, R"({"items":[1,{"price":"2"}]})").Outcome(),
+              "type /items/1/price: expected integer, found string \"2\"");
+}
+
 } // namespace
 } // namespace pulse::decode

@@ -103,20 +103,28 @@ TEST(NumberRange, Edges)
                                "1E+307",
                                "1e0000000000000000307",
                                "18446744073709551616",
-                               "0.000001e0"})
-        EXPECT_TRUE(IsNumberInRange(number)) << number;
-    for (const char *number : {"1e308",
+                               "0.000001e0",
+                               "1e308",
                                "-1e308",
-                               "10e307",
+                               "1.7976931348623157e308",
+                               "-1.7976931348623157E+308",
                                "0.1e309",
+                               "2.2250738585072014e-308",
+                               "1e-308",
+                               "10e-309",
+                               "4.9406564584124654e-324",
+                               "-5e-324"})
+        EXPECT_TRUE(IsNumberInRange(number)) << number;
+    for (const char *number : {"1.7976931348623159e308",
+                               "-1.8e308",
+                               "18e307",
                                "9.9e308",
+                               "1e309",
                                "1e400",
                                "1e400000",
                                "-1e400",
-                               "1e-308",
-                               "9.9e-308",
-                               "0.1e-307",
-                               "10e-309",
+                               "1e-324",
+                               "1e-325",
                                "1e-400",
                                "1e-2147483648",
                                "1e2147483648",
@@ -136,8 +144,10 @@ TEST(NumberRange, AtMostAThousandDigits)
     EXPECT_FALSE(IsNumberInRange(std::string(309, '9')));
     EXPECT_TRUE(IsNumberInRange("0." + std::string(999, '1')));
     EXPECT_FALSE(IsNumberInRange("0." + std::string(1000, '1')));
-    EXPECT_TRUE(IsNumberInRange("0." + std::string(306, '0') + "1"));
-    EXPECT_FALSE(IsNumberInRange("0." + std::string(307, '0') + "1"));
+    EXPECT_TRUE(IsNumberInRange("0." + std::string(323, '0') + "5"));
+    EXPECT_FALSE(IsNumberInRange("0." + std::string(324, '0') + "5"));
+    EXPECT_TRUE(IsNumberInRange("1" + std::string(308, '0')));
+    EXPECT_FALSE(IsNumberInRange("2" + std::string(308, '0')));
     EXPECT_TRUE(IsNumberInRange("0." + std::string(999, '0')));
     EXPECT_FALSE(IsNumberInRange("0." + std::string(1000, '0')));
     EXPECT_TRUE(IsNumberInRange("0." + std::string(900, '0') + "1e700"));

@@ -87,6 +87,25 @@ TEST(PathTree, OneNameUnderManyParents)
     }
 }
 
+TEST(PathTree, ElementsOfArraysAreDecimalTokens)
+{
+    Mapping mapping;
+    for (const char *token : {"0", "10", "01", "-", "1x", "x"}) {
+        ColumnSpec column;
+        column.name = token;
+        column.path = {"list", token};
+        mapping.columns.push_back(column);
+    }
+    PathTree tree(mapping, 7);
+    int32_t list = tree.node(tree.column_node(0)).parent;
+    EXPECT_EQ(tree.FindElement(list, 0), tree.column_node(0));
+    EXPECT_EQ(tree.FindElement(list, 10), tree.column_node(1));
+    EXPECT_EQ(tree.FindElement(list, 1), PathTree::kNone);
+    EXPECT_EQ(tree.FindElement(list, 4294967295U), PathTree::kNone);
+    EXPECT_FALSE(tree.node(PathTree::kRoot).has_elements);
+    EXPECT_EQ(tree.FindElement(PathTree::kRoot, 0), PathTree::kNone);
+}
+
 TEST(PathTree, NoColumnsIsATreeToo)
 {
     PathTree tree(Mapping(), 1);

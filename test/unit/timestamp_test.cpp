@@ -161,5 +161,16 @@ TEST(EpochMs, RangeIsTheYearsOneToNinetyNineNinetyNine)
     EXPECT_EQ(MicrosFromEpochMs(INT64_MIN), std::nullopt);
 }
 
+TEST(Rfc3339, FormatsWhatItParsed)
+{
+    for (int64_t time_us : {kMinTimestampUs, kMaxTimestampUs, int64_t{-1}, int64_t{0}, int64_t{1},
+                            int64_t{951782400000000}, int64_t{1795178096789012}})
+        EXPECT_EQ(ParseRfc3339(FormatRfc3339(time_us)), time_us);
+    EXPECT_EQ(FormatRfc3339(-1), "1969-12-31T23:59:59.999999Z");
+    for (int32_t days = -719162; days <= 2932896; days += 17)
+        ASSERT_EQ(ParseFullDate(FormatFullDate(days)), days);
+    EXPECT_EQ(FormatFullDate(11016), "2000-02-29");
+}
+
 } // namespace
 } // namespace pulse
