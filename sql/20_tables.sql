@@ -56,7 +56,7 @@ COMMENT ON COLUMN pulse.offsets.rows IS 'rows inserted into the target';
 COMMENT ON COLUMN pulse.offsets.duplicates IS 'records that were in the target, or in raw.dlq, already';
 COMMENT ON COLUMN pulse.offsets.rejects IS 'dead letters written';
 COMMENT ON COLUMN pulse.offsets.expired_rows IS 'rows of this partition that retention has dropped: the target holds so many less';
-COMMENT ON COLUMN pulse.offsets.filtered IS 'records a stage filtered out';
+COMMENT ON COLUMN pulse.offsets.filtered IS 'records a stage, or a BEFORE trigger of the target that returned NULL, filtered out';
 COMMENT ON COLUMN pulse.offsets.adopted_rows IS 'rows of this partition that the target held when the pipeline was created: rows in the target = rows + adopted_rows + replayed ones (pulse.replays) - expired_rows';
 COMMENT ON COLUMN pulse.offsets.adopted_letters IS 'dead letters of this partition that were there when the pipeline was created';
 COMMENT ON COLUMN pulse.offsets.fp_offset IS 'the last record written: read again to tell whether the topic is still the same';
@@ -151,6 +151,7 @@ CREATE TABLE pulse.batch_log (
     rows        bigint NOT NULL,
     duplicates  bigint NOT NULL,
     rejects     bigint NOT NULL,
+    filtered    bigint NOT NULL,
     bytes       bigint NOT NULL,
     busy_ms     double precision NOT NULL,
     end_reason  text NOT NULL

@@ -21,9 +21,30 @@ CREATE FUNCTION pulse._check_topic(topic text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_check_topic';
 COMMENT ON FUNCTION pulse._check_topic(text) IS 'raises 22023 unless the regular expression (POSIX extended) can be used for topics';
 
-CREATE FUNCTION pulse._check_target(name text, target text) RETURNS boolean
+CREATE FUNCTION pulse._check_target(name text) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_check_target';
-COMMENT ON FUNCTION pulse._check_target(text, text) IS 'raises unless pulse can write the table; true when a unique index tells duplicates';
+COMMENT ON FUNCTION pulse._check_target(text) IS 'raises unless the pipeline can write its target; true when a unique index tells duplicates';
+
+CREATE FUNCTION pulse._require(argument text, is_given boolean) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT is_given THEN
+        RAISE EXCEPTION '% must not be NULL', argument USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION pulse._require(text, boolean) IS 'raises 22004 with the name of an argument that is not given';
+
+CREATE FUNCTION pulse._refuse_unknown(name text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object',
+        HINT = 'pulse.pipelines lists those there are.';
+END
+$$;
+COMMENT ON FUNCTION pulse._refuse_unknown(text) IS 'raises 42704 for a pipeline that does not exist';
 
 CREATE FUNCTION pulse._check_settings(settings jsonb) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
@@ -32,18 +53,21 @@ DECLARE
     setting record;
 BEGIN
     IF jsonb_typeof(settings) <> 'object' THEN
-        RAISE EXCEPTION 'settings must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'settings must be a JSON object' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'For example {"batch_max_rows": 5000, "workers": 2}.';
     END IF;
     FOR setting IN SELECT s.key, s.value, settings ->> s.key AS text_value FROM jsonb_each(settings) s LOOP
         IF setting.key = 'mapping' THEN
             IF jsonb_typeof(setting.value) <> 'object' THEN
                 RAISE EXCEPTION 'mapping must be a JSON object, column -> JSON pointer'
-                    USING ERRCODE = 'invalid_parameter_value';
+                    USING ERRCODE = 'invalid_parameter_value',
+                          HINT = 'For example {"mapping": {"price": "/order/price", "first_tag": "/tags/0"}}.';
             END IF;
         ELSIF setting.key = 'partition_by' THEN
             IF setting.text_value NOT IN ('day', 'hour', 'month', 'none') THEN
                 RAISE EXCEPTION 'partition_by must be day, hour, month or none'
-                    USING ERRCODE = 'invalid_parameter_value';
+                    USING ERRCODE = 'invalid_parameter_value',
+                          HINT = 'The partitions that pulse makes hold that much of event_timestamp; none makes none.';
             END IF;
         ELSIF setting.key IN ('brokers', 'kafka_options', 'secrets_file') AND NOT (
                 SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) THEN
@@ -56,7 +80,8 @@ BEGIN
                 USING ERRCODE = 'insufficient_privilege',
                       HINT = 'A pipeline writes with rights that whoever sets it up could use himself.';
         ELSIF setting.key = 'workers' AND setting.text_value !~ '^[0-9]{1,4}$' THEN
-            RAISE EXCEPTION 'workers must be a number' USING ERRCODE = 'invalid_parameter_value';
+            RAISE EXCEPTION 'workers must be a number' USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'From 1 to 32; more than there are partitions would be idle.';
         ELSE
             PERFORM pulse._check_setting(setting.key, setting.text_value);
         END IF;
@@ -227,7 +252,7 @@ CREATE FUNCTION pulse._columns_of(target text) RETURNS text[]
 COMMENT ON FUNCTION pulse._columns_of(text) IS 'the columns pulse writes';
 
 CREATE FUNCTION pulse.create_pipeline(name text, topics text[], target text DEFAULT 'raw.events', settings jsonb DEFAULT '{}')
-    RETURNS void LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    RETURNS void LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     qualified text;
@@ -236,13 +261,17 @@ DECLARE
     has_rows boolean;
     has_key boolean;
 BEGIN
+    PERFORM pulse._require('name', name IS NOT NULL), pulse._require('topics', topics IS NOT NULL),
+            pulse._require('target', target IS NOT NULL), pulse._require('settings', settings IS NOT NULL);
     PERFORM pulse._wake(); -- at the commit; where pulse is not preloaded, this brings its settings in
     start_position := coalesce(settings ->> 'start_position', current_setting('pulse.start_position'));
     IF octet_length(name) NOT BETWEEN 1 AND 63 THEN
-        RAISE EXCEPTION 'name of a pipeline must have 1 to 63 bytes' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'name of a pipeline must have 1 to 63 bytes' USING ERRCODE = 'invalid_parameter_value',
+            HINT = format('This one has %s.', octet_length(name));
     END IF;
     IF cardinality(topics) = 0 THEN
-        RAISE EXCEPTION 'a pipeline needs a topic' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'a pipeline needs a topic' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'For example ARRAY[''events''], or ARRAY[''^events_.*''] for all that match.';
     END IF;
     FOREACH topic IN ARRAY topics LOOP
         IF topic IS NULL OR octet_length(topic) > 249 OR (topic !~ '^\^' AND topic !~ '^[a-zA-Z0-9._-]+$') THEN
@@ -279,7 +308,7 @@ BEGIN
         RAISE EXCEPTION 'pipeline "%" exists', name USING ERRCODE = 'duplicate_object',
             HINT = 'Change it with pulse.alter_pipeline, or drop it first.';
     END IF;
-    has_key := pulse._check_target(name, qualified); -- before anything of the relation is read
+    has_key := pulse._check_target(name); -- before anything of the relation is read
     has_rows := has_table_privilege(qualified, 'SELECT');
     IF has_rows THEN
         EXECUTE format('SELECT EXISTS (SELECT FROM %s)', qualified) INTO STRICT has_rows;
@@ -303,14 +332,16 @@ $$;
 COMMENT ON FUNCTION pulse.create_pipeline(text, text[], text, jsonb) IS
 'reads topics (names, or regular expressions with leading ^) into target, from the commit of this transaction on.
 settings: a JSON object of settings without the prefix pulse., plus mapping (column -> JSON pointer) and partition_by
-(day, hour, month, none; for raw.events made by this call). Rows and dead letters that are there already are read once and
-adopted: verify adds them to what the pipeline writes. Errors: 42710 exists, 42P01 no such table, 22023 bad setting or topic,
+(day, hour, month, none). Rows and dead letters that are there already are read once and adopted: verify adds them to what the
+pipeline writes. Errors: 42710 exists, 42P01 no such table, 42809 no table to write events into, 42703 no such column, 42804
+metadata column of another type, 0A000 key that can''t tell duplicates, 22004, 22023 bad setting or topic,
 54000 more than 64 pipelines, 55000 the table has rows, no unique index, and start_position is earliest';
 
 CREATE FUNCTION pulse.alter_pipeline(name text, settings jsonb) RETURNS void
-    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM pulse._require('name', name IS NOT NULL), pulse._require('settings', settings IS NOT NULL);
     PERFORM pulse._check_settings(jsonb_strip_nulls(settings));
     UPDATE pulse.pipelines p
        SET settings = jsonb_strip_nulls(p.settings || alter_pipeline.settings),
@@ -318,25 +349,26 @@ BEGIN
            version = p.version + 1, changed_at = clock_timestamp()
      WHERE p.name = alter_pipeline.name;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
+        PERFORM pulse._refuse_unknown(name);
     END IF;
-    IF jsonb_typeof(settings -> 'mapping') = 'object' THEN
-        PERFORM pulse._check_target(p.name, p.target) FROM pulse.pipelines p WHERE p.name = alter_pipeline.name;
-    END IF;
+    -- As a worker would look at it; a table that is gone for the moment is no reason to refuse.
+    PERFORM pulse._check_target(p.name) FROM pulse.pipelines p
+     WHERE p.name = alter_pipeline.name AND to_regclass(p.target) IS NOT NULL;
     PERFORM pulse._wake();
 END
 $$;
 COMMENT ON FUNCTION pulse.alter_pipeline(text, jsonb) IS
-'lays settings over those of the pipeline (null takes one back) and accepts the columns of the target as they are now; the batch in flight commits, then workers start again. Errors: 42704, 22023';
+'lays settings over those of the pipeline (null takes one back) and accepts the columns of the target as they are now; the batch in flight commits, then workers start again. Errors: 42704, 22023, 42703 the mapping names a column that is gone, 42809 the target can no longer be written';
 
 CREATE FUNCTION pulse.drop_pipeline(name text) RETURNS void
-    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
+    LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM pulse._require('name', name IS NOT NULL);
     PERFORM pulse._keep_offsets(name), pulse._hand_over(name);
     DELETE FROM pulse.pipelines p WHERE p.name = drop_pipeline.name;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
+        PERFORM pulse._refuse_unknown(name);
     END IF;
     INSERT INTO pulse.offset_log (pipeline, topic, partition, old_offset, new_offset, reason)
     SELECT o.pipeline, o.topic, o.partition, o.next_offset, o.next_offset, 'pipeline dropped'
@@ -351,17 +383,17 @@ COMMENT ON FUNCTION pulse.drop_pipeline(text) IS
 Waits for the batch in flight. When another pipeline writes the same table, rows and counters go over into its accounts. Errors: 42704';
 
 CREATE FUNCTION pulse.pause(name text) RETURNS void
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_pause';
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_pause';
 COMMENT ON FUNCTION pulse.pause(text) IS
 'lets the batch in flight commit and returns when the workers are gone; holds until resume, through restarts. Not undone by ROLLBACK. Errors: 42704, 55000';
 
 CREATE FUNCTION pulse.resume(name text) RETURNS void
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_resume';
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_resume';
 COMMENT ON FUNCTION pulse.resume(text) IS
 'goes on where the offsets are, after pause, stop or the breaker. Not undone by ROLLBACK. Errors: 42704, 55000';
 
 CREATE FUNCTION pulse.stop(name text) RETURNS void
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stop';
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stop';
 COMMENT ON FUNCTION pulse.stop(text) IS
 'rolls the batch in flight back and returns when the workers are gone; its records are read again after resume. Not undone by ROLLBACK. Errors: 42704, 55000';
 
@@ -376,14 +408,12 @@ CREATE FUNCTION pulse.seek(name text, to_position text, partition int DEFAULT NU
 DECLARE
     target_name text;
 BEGIN
-    IF name IS NULL OR to_position IS NULL THEN
-        RAISE EXCEPTION 'name and to_position must not be NULL' USING ERRCODE = 'null_value_not_allowed';
-    END IF;
+    PERFORM pulse._require('name', name IS NOT NULL), pulse._require('to_position', to_position IS NOT NULL);
     SELECT p.target INTO target_name FROM pulse.pipelines p WHERE p.name = seek.name;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
+        PERFORM pulse._refuse_unknown(name);
     END IF;
-    IF NOT coalesce(force, false) AND to_position <> 'latest' AND NOT pulse._check_target(name, target_name) THEN
+    IF NOT coalesce(force, false) AND to_position <> 'latest' AND NOT pulse._check_target(name) THEN
         RAISE EXCEPTION '% has no unique index: records read again would be inserted again', target_name
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Add a unique index, or pass force => true.';
@@ -399,14 +429,14 @@ are told from those that had their offsets before.
 Not undone by ROLLBACK. Errors: 42704, 22023 (position not in the log), 08000 (broker), 55000';
 
 CREATE FUNCTION pulse.accept_gap(name text, topic text, partition int) RETURNS void
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_accept_gap';
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_accept_gap';
 COMMENT ON FUNCTION pulse.accept_gap(text, text, int) IS
 'lets a partition that is offset_lost or topic_changed go on where Kafka''s log begins now; pulse.gaps notes what was lost: from the next offset to
 the beginning of the log, or with open end when the topic was made again (then topic_epoch is raised). The other partitions go on meanwhile.
 Not undone by ROLLBACK. Errors: 42704, 22023 no such partition, 55000 nothing is lost, 08000 (broker)';
 
 CREATE FUNCTION pulse.skip(name text, topic text, partition int, at_offset bigint) RETURNS void
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_skip';
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_skip';
 COMMENT ON FUNCTION pulse.skip(text, text, int, bigint) IS
 'makes one record a dead letter (error_code skipped) with its bytes: at once when it is the next one of its partition, else when it is read. Nothing
 else is passed over. The batch in flight is rolled back and read again. Not undone by ROLLBACK. After a seek backwards the record may be a row
@@ -415,7 +445,7 @@ Errors: 42704, 22023 no such partition, or no record at that offset, 55000 it is
 may not read the target, 08000 (broker)';
 
 CREATE FUNCTION pulse.wait_until_caught_up(name text, timeout interval DEFAULT '1 minute') RETURNS boolean
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_wait_until_caught_up';
+    LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_wait_until_caught_up';
 COMMENT ON FUNCTION pulse.wait_until_caught_up(text, interval) IS
 'true when everything that was in the topics at the call is committed, false when the time is up. Errors: 42704, 55000 when paused or stopped';
 

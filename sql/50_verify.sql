@@ -13,7 +13,7 @@ CREATE FUNCTION pulse.verify(name text, OUT what text, OUT topic text, OUT parti
                              OUT found bigint, OUT ok boolean)
     RETURNS SETOF record
     -- STABLE: every query in it sees the snapshot of the calling query, so it is right while events flow.
-    LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE
+    LANGUAGE plpgsql STABLE CALLED ON NULL INPUT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     pipeline_row pulse.pipelines;
@@ -27,9 +27,10 @@ DECLARE
     kept timestamptz; -- counters from here on have all their rows
     kind text;
 BEGIN
+    PERFORM pulse._require('name', name IS NOT NULL);
     SELECT * INTO pipeline_row FROM pulse.pipelines p WHERE p.name = verify.name;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
+        PERFORM pulse._refuse_unknown(name);
     END IF;
     PERFORM pulse._require_table(pipeline_row.target);
     -- A dropped partition is gone in every snapshot, also in those of before: the ledger must know of it. Reading the

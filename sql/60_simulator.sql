@@ -18,7 +18,9 @@ BEGIN
         RAISE EXCEPTION 'the tables of sim are not there yet' USING ERRCODE = 'insufficient_privilege',
             HINT = format('The first simulation is for %I, who owns the extension, to run.', pg_get_userbyid(owner));
     END IF;
-    CREATE SCHEMA IF NOT EXISTS sim;
+    IF to_regnamespace('sim') IS NULL THEN
+        CREATE SCHEMA sim;
+    END IF;
     COMMENT ON SCHEMA sim IS 'what pulse.simulate() sent: the true answers';
 
     CREATE TABLE sim.runs (

@@ -6,6 +6,7 @@
 #include "pg/guc.hpp"
 #include "pg/shmem.hpp"
 #include "pg/wait.hpp"
+#include "sqlapi/arguments.hpp"
 #include "store/positions.hpp"
 #include "store/target.hpp"
 #include "pg/prelude.hpp"
@@ -178,8 +179,17 @@ CheckPartition(int32 partition)
 {
     if (partition < 0)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("partition %d does not exist", partition)));
+                        errmsg("partition %d does not exist", partition),
+                        errhint("Partitions count from 0.")));
     return partition;
+}
+
+int32
+PartitionArgument(FunctionCallInfo fcinfo, int index)
+{
+    if (PG_ARGISNULL(index))
+        RefuseNull("partition");
+    return CheckPartition(PG_GETARG_INT32(index));
 }
 
 // Raises 22023 naming what was wrong, however PostgreSQL's own parsers put it.
@@ -209,30 +219,28 @@ using namespace pulse;
 PULSE_SQL_FUNCTION(pulse_pause)
 {
     sqlapi::AskFromSql(
-        {pg::CommandKind::kPause, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
+        {pg::CommandKind::kPause, sqlapi::TextArgument(fcinfo, 0, "name"), nullptr, -1, nullptr});
     PG_RETURN_VOID();
 }
 
 PULSE_SQL_FUNCTION(pulse_resume)
 {
     sqlapi::AskFromSql(
-        {pg::CommandKind::kResume, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
+        {pg::CommandKind::kResume, sqlapi::TextArgument(fcinfo, 0, "name"), nullptr, -1, nullptr});
     PG_RETURN_VOID();
 }
 
 PULSE_SQL_FUNCTION(pulse_stop)
 {
     sqlapi::AskFromSql(
-        {pg::CommandKind::kStop, text_to_cstring(PG_GETARG_TEXT_PP(0)), nullptr, -1, nullptr});
+        {pg::CommandKind::kStop, sqlapi::TextArgument(fcinfo, 0, "name"), nullptr, -1, nullptr});
     PG_RETURN_VOID();
 }
 
 PULSE_SQL_FUNCTION(pulse_seek)
 {
-    if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-                        errmsg("name and to_position must not be NULL")));
-    const char *position = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    const char *pipeline = sqlapi::TextArgument(fcinfo, 0, "name");
+    const char *position = sqlapi::TextArgument(fcinfo, 1, "to_position");
     ingest::Position parsed =
         sqlapi::CheckPosition("to_position", position); // before anything stops
     if (parsed.kind == ingest::Position::Kind::kAfterRows)
@@ -247,11 +255,12 @@ PULSE_SQL_FUNCTION(pulse_seek)
         position = canonical;
     }
     if (strlen(position) >= sizeof(pg::Command::argument))
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("position is too long")));
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("to_position is too long"),
+                        errhint("Use earliest, latest, an offset, a timestamp, or -1 hour.")));
     // Commands say "all partitions" by -1; a caller says it by NULL.
     if (!PG_ARGISNULL(2))
         (void)sqlapi::CheckPartition(PG_GETARG_INT32(2));
-    sqlapi::AskFromSql({pg::CommandKind::kSeek, text_to_cstring(PG_GETARG_TEXT_PP(0)),
+    sqlapi::AskFromSql({pg::CommandKind::kSeek, pipeline,
                         PG_ARGISNULL(3) ? nullptr : text_to_cstring(PG_GETARG_TEXT_PP(3)),
                         PG_ARGISNULL(2) ? -1 : PG_GETARG_INT32(2), position});
     PG_RETURN_VOID();
@@ -259,17 +268,19 @@ PULSE_SQL_FUNCTION(pulse_seek)
 
 PULSE_SQL_FUNCTION(pulse_accept_gap)
 {
-    sqlapi::AskFromSql({pg::CommandKind::kAcceptGap, text_to_cstring(PG_GETARG_TEXT_PP(0)),
-                        text_to_cstring(PG_GETARG_TEXT_PP(1)),
-                        sqlapi::CheckPartition(PG_GETARG_INT32(2)), nullptr});
+    sqlapi::AskFromSql({pg::CommandKind::kAcceptGap, sqlapi::TextArgument(fcinfo, 0, "name"),
+                        sqlapi::TextArgument(fcinfo, 1, "topic"),
+                        sqlapi::PartitionArgument(fcinfo, 2), nullptr});
     PG_RETURN_VOID();
 }
 
 PULSE_SQL_FUNCTION(pulse_skip)
 {
-    const char *pipeline = text_to_cstring(PG_GETARG_TEXT_PP(0));
-    const char *topic = text_to_cstring(PG_GETARG_TEXT_PP(1));
-    int32 partition = sqlapi::CheckPartition(PG_GETARG_INT32(2));
+    const char *pipeline = sqlapi::TextArgument(fcinfo, 0, "name");
+    const char *topic = sqlapi::TextArgument(fcinfo, 1, "topic");
+    int32 partition = sqlapi::PartitionArgument(fcinfo, 2);
+    if (PG_ARGISNULL(3))
+        sqlapi::RefuseNull("at_offset");
     int64 kafka_offset = PG_GETARG_INT64(3);
     // Here and not in the coordinator: it may take long, and others have commands, too.
     store::RowLook look = store::LookForRow(pipeline, topic, partition, kafka_offset);
@@ -282,7 +293,9 @@ PULSE_SQL_FUNCTION(pulse_skip)
 // True when everything that was in the topics at the call is committed; false when time ran out.
 PULSE_SQL_FUNCTION(pulse_wait_until_caught_up)
 {
-    const char *pipeline = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    const char *pipeline = sqlapi::TextArgument(fcinfo, 0, "name");
+    if (PG_ARGISNULL(1))
+        sqlapi::RefuseNull("timeout");
     TimestampTz deadline = DatumGetTimestampTz(DirectFunctionCall2(
         timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(1)));
     int64 *marks = static_cast<int64 *>(palloc(sizeof(int64) * pg::kMaxPartitions));
@@ -342,6 +355,9 @@ PULSE_SQL_FUNCTION(pulse_check_setting)
                 pg::Error error;
                 error.sqlstate = "22023";
                 error.message = status.message();
+                error.hint =
+                    "kafka_options is a list of key=value, separated by commas; passwords and "
+                    "certificates belong into secrets_file.";
                 throw error;
             }
         });
@@ -369,14 +385,14 @@ PULSE_SQL_FUNCTION(pulse_check_topic)
 // duplicates can be told.
 PULSE_SQL_FUNCTION(pulse_check_target)
 {
-    static store::Target target;
-    static store::PipelineDefinition definition;
-    memset(static_cast<void *>(&definition), 0, sizeof(definition));
-    pg::CopyText(definition.name, sizeof(definition.name), text_to_cstring(PG_GETARG_TEXT_PP(0)));
-    pg::CopyText(definition.target, sizeof(definition.target),
-                 text_to_cstring(PG_GETARG_TEXT_PP(1)));
-    strlcpy(definition.partition_unit, "day", sizeof(definition.partition_unit));
+    static store::Target target; // large
+    store::PipelineDefinition definition;
+    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    int level = NewGUCNestLevel(); // the pipeline's settings are for this call only
+    if (!store::LoadPipeline(name, store::Scope::kCall, &definition))
+        sqlapi::RefuseUnknownPipeline(name);
     store::LoadTarget(definition, store::Scope::kCall, &target);
+    AtEOXact_GUC(true, level);
     PG_RETURN_BOOL(target.conflict_columns[0] != '\0');
 }
 

@@ -5,6 +5,7 @@
 #include "base/clock.hpp"
 #include "decode/decoder.hpp"
 #include "pg/guc.hpp"
+#include "sqlapi/arguments.hpp"
 #include "sqlapi/event_json.hpp"
 #include "store/target.hpp"
 #include "worker/config.hpp"
@@ -63,14 +64,10 @@ PULSE_SQL_FUNCTION(pulse_decode)
     TupleDesc descriptor = nullptr;
     if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
-    if (PG_ARGISNULL(0))
-        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-                        errmsg("name of the pipeline must not be NULL")));
-    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    const char *name = sqlapi::TextArgument(fcinfo, 0, "name");
     int level = NewGUCNestLevel(); // the pipeline's settings are for this call only
     if (!store::LoadPipeline(name, store::Scope::kCall, &definition))
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-                        errmsg("pipeline \"%s\" does not exist", name)));
+        sqlapi::RefuseUnknownPipeline(name);
     store::LoadTarget(definition, store::Scope::kCall, &target);
     bytea *value = PG_ARGISNULL(1) ? nullptr : PG_GETARG_BYTEA_PP(1);
     sqlapi::DecodeOutcome outcome = pg::CallCpp([&] {

@@ -47,6 +47,42 @@ AppendTime(std::string *json, int64_t unix_us, bool is_date)
     AppendText(json, text);
 }
 
+Oid
+ArrayTypeOf(decode::ColumnType element)
+{
+    switch (element) {
+    case decode::ColumnType::kInt2:
+    case decode::ColumnType::kInt4:
+    case decode::ColumnType::kInt8:
+    case decode::ColumnType::kFloat4:
+    case decode::ColumnType::kFloat8:
+    case decode::ColumnType::kNumeric:
+        return NUMERICARRAYOID;
+    case decode::ColumnType::kBool:
+        return BOOLARRAYOID;
+    case decode::ColumnType::kTimestamp:
+        return TIMESTAMPTZARRAYOID;
+    case decode::ColumnType::kJson:
+        return JSONBARRAYOID;
+    default:
+        return TEXTARRAYOID;
+    }
+}
+
+// The array that the text makes, as PostgreSQL prints it in JSON.
+void
+AppendArray(std::string *json, decode::ColumnType element, std::string_view literal)
+{
+    *json += pg::CallPg([&] {
+        Oid input = InvalidOid;
+        Oid io_parameter = InvalidOid;
+        getTypeInputInfo(ArrayTypeOf(element), &input, &io_parameter);
+        Datum array =
+            OidInputFunctionCall(input, pnstrdup(literal.data(), literal.size()), io_parameter, -1);
+        return text_to_cstring(DatumGetTextPP(DirectFunctionCall1(array_to_json, array)));
+    });
+}
+
 } // namespace
 
 std::string
@@ -68,7 +104,9 @@ EventJson(const decode::Mapping &mapping, const Cell *cells)
             json += "null";
             break;
         case CellKind::kText:
-            if (type == decode::ColumnType::kNumeric)
+            if (mapping.columns[i].is_array)
+                AppendArray(&json, type, cell.view());
+            else if (type == decode::ColumnType::kNumeric)
                 json += cell.view();
             else
                 AppendText(&json, cell.view());

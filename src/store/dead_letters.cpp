@@ -1,5 +1,6 @@
 #include "store/dead_letters.hpp"
 
+#include "store/row.hpp"
 #include "pg/spi.hpp"
 #include "store/time.hpp"
 #include "store/writer.hpp"

@@ -53,11 +53,11 @@ pg::Statement add_counts = {
 
 pg::Statement log_batch = {"INSERT INTO pulse.batch_log (started_at, finished_at, pipeline, "
                            "worker, batches, records, rows,"
-                           " duplicates, rejects, bytes, busy_ms, end_reason) VALUES "
-                           "($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)",
-                           12,
+                           " duplicates, rejects, filtered, bytes, busy_ms, end_reason) VALUES "
+                           "($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13)",
+                           13,
                            {TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT4OID, INT4OID, INT8OID,
-                            INT8OID, INT8OID, INT8OID, INT8OID, FLOAT8OID, TEXTOID},
+                            INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, FLOAT8OID, TEXTOID},
                            nullptr};
 
 } // namespace
@@ -152,7 +152,7 @@ AddCounts(const char *pipeline, const OwnedPartition &partition, const Partition
 void
 LogBatch(const char *pipeline, int worker_index, const BatchLogRow &row)
 {
-    Datum arguments[12] = {TimestampTzGetDatum(row.started_at),
+    Datum arguments[13] = {TimestampTzGetDatum(row.started_at),
                            TimestampTzGetDatum(row.finished_at),
                            CStringGetTextDatum(pipeline),
                            Int32GetDatum(worker_index),
@@ -161,6 +161,7 @@ LogBatch(const char *pipeline, int worker_index, const BatchLogRow &row)
                            Int64GetDatum(row.rows),
                            Int64GetDatum(row.duplicates),
                            Int64GetDatum(row.rejects),
+                           Int64GetDatum(row.filtered),
                            Int64GetDatum(row.bytes),
                            Float8GetDatum(row.busy_ms),
                            CStringGetTextDatum(row.end_reason)};

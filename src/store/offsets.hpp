@@ -49,7 +49,7 @@ struct BatchLogRow {
     int64_t started_at;
     int64_t finished_at;
     int32_t batches;
-    int64_t records, rows, duplicates, rejects, bytes;
+    int64_t records, rows, duplicates, rejects, filtered, bytes;
     double busy_ms;
     const char *end_reason;
 };

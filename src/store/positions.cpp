@@ -110,7 +110,8 @@ ParseOffset(const char *digits)
     int64_t offset = strtoll(digits, nullptr, 10);
     if (errno == ERANGE)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("offset %s is out of range", digits)));
+                        errmsg("offset %s is out of range", digits),
+                        errhint("Offsets go up to 9223372036854775807.")));
     return offset;
 }
 

@@ -1,6 +1,7 @@
 #include "store/target.hpp"
 
 #include "pg/guc.hpp"
+#include "store/columns.hpp"
 #include "pg/spi.hpp"
 
 namespace pulse::store {
@@ -10,22 +11,6 @@ namespace {
 // A B-tree entry must fit a third of a page; longer keys would raise 54000 for ever.
 constexpr uint32_t kMaxKeyBytes = 2600;
 constexpr uint32_t kMaxCounterKeyBytes = 1000; // two of them in one key
-
-struct Metadata {
-    const char *column;
-    ColumnSource source;
-};
-
-const Metadata metadata_columns[] = {
-    {"kafka_topic", ColumnSource::kKafkaTopic},
-    {"kafka_partition", ColumnSource::kKafkaPartition},
-    {"kafka_offset", ColumnSource::kKafkaOffset},
-    {"kafka_timestamp", ColumnSource::kKafkaTimestamp},
-    {"kafka_key", ColumnSource::kKafkaKey},
-    {"kafka_headers", ColumnSource::kKafkaHeaders},
-    {"ingested_at", ColumnSource::kIngestedAt},
-    {"topic_epoch", ColumnSource::kTopicEpoch},
-};
 
 pg::Statement select_pipeline = {
     "SELECT target, owner, version, settings->>'partition_by',"
@@ -54,129 +39,46 @@ pg::Statement select_columns = {
     {TEXTOID},
     nullptr};
 
+pg::Statement select_bad_partition = {
+    "SELECT p.relid::pg_catalog.regclass FROM pg_catalog.pg_partition_tree($1) p"
+    " JOIN pg_catalog.pg_class c ON c.oid = p.relid"
+    " WHERE c.relkind = 'f' OR c.relpersistence <> 'p' LIMIT 1",
+    1,
+    {REGCLASSOID},
+    nullptr};
+
 pg::Statement add_columns = {
     "UPDATE pulse.pipelines SET columns = $2 WHERE name = $1", 2, {TEXTOID, TEXTARRAYOID}, nullptr};
 
-decode::ColumnType
-DecodeTypeOf(Oid type)
-{
-    switch (type) {
-    case TEXTOID:
-    case VARCHAROID:
-    case BPCHAROID:
-        return decode::ColumnType::kText;
-    case INT2OID:
-        return decode::ColumnType::kInt2;
-    case INT4OID:
-        return decode::ColumnType::kInt4;
-    case INT8OID:
-        return decode::ColumnType::kInt8;
-    case FLOAT4OID:
-        return decode::ColumnType::kFloat4;
-    case FLOAT8OID:
-        return decode::ColumnType::kFloat8;
-    case NUMERICOID:
-        return decode::ColumnType::kNumeric;
-    case BOOLOID:
-        return decode::ColumnType::kBool;
-    case TIMESTAMPTZOID:
-    case TIMESTAMPOID:
-        return decode::ColumnType::kTimestamp;
-    case DATEOID:
-        return decode::ColumnType::kDate;
-    case UUIDOID:
-        return decode::ColumnType::kUuid;
-    case JSONOID:
-    case JSONBOID:
-        return decode::ColumnType::kJson;
-    default:
-        return decode::ColumnType::kOther;
-    }
-}
-
-char *
-DefaultExpression(Relation relation, AttrNumber attribute)
-{
-    Node *expression = build_column_default(relation, attribute);
-    if (expression == nullptr)
-        return nullptr;
-    char *deparsed = nullptr;
-    TupleConstr *constraints = relation->rd_att->constr;
-    for (int i = 0; constraints != nullptr && i < constraints->num_defval; i++) {
-        if (constraints->defval[i].adnum != attribute)
-            continue;
-        Datum expression_text =
-            DirectFunctionCall2(pg_get_expr, CStringGetTextDatum(constraints->defval[i].adbin),
-                                ObjectIdGetDatum(RelationGetRelid(relation)));
-        deparsed = MemoryContextStrdup(TopMemoryContext, TextDatumGetCString(expression_text));
-    }
-    return deparsed;
-}
-
-// The writer builds these itself, without the type's input function.
+// OPERATOR(schema.=) of column i of the index: the search path of a worker has no user's types.
 void
-CheckMetadataType(const TargetColumn &column)
+DescribeEquality(Oid index, int i, char *equality, size_t size)
 {
-    bool is_right = true;
-    switch (column.source) {
-    case ColumnSource::kKafkaTopic:
-        is_right = column.type_oid == TEXTOID || column.type_oid == VARCHAROID;
-        break;
-    case ColumnSource::kKafkaPartition:
-    case ColumnSource::kKafkaOffset:
-    case ColumnSource::kTopicEpoch:
-        is_right =
-            column.type_oid == INT2OID || column.type_oid == INT4OID || column.type_oid == INT8OID;
-        break;
-    case ColumnSource::kKafkaTimestamp:
-    case ColumnSource::kIngestedAt:
-        is_right = column.type_oid == TIMESTAMPTZOID || column.type_oid == TIMESTAMPOID;
-        break;
-    case ColumnSource::kKafkaKey:
-        is_right = column.type_oid == BYTEAOID || column.type_oid == TEXTOID;
-        break;
-    case ColumnSource::kKafkaHeaders:
-        is_right = column.type_oid == JSONBOID;
-        break;
-    case ColumnSource::kCell:
-    case ColumnSource::kEventId:
-        break;
-    }
-    if (!is_right)
-        ereport(
-            ERROR,
-            (errcode(ERRCODE_DATATYPE_MISMATCH),
-             errmsg("column \"%s\" has type %s, which can't take the record's metadata",
-                    column.name, column.type_name),
-             errhint("kafka_topic is text, kafka_partition, kafka_offset and topic_epoch are "
-                     "integers, kafka_timestamp and ingested_at timestamptz, kafka_key bytea or "
-                     "text, kafka_headers jsonb.")));
+    Relation relation = index_open(index, AccessShareLock);
+    Oid type = relation->rd_opcintype[i];
+    Oid operator_oid =
+        get_opfamily_member(relation->rd_opfamily[i], type, type, BTEqualStrategyNumber);
+    index_close(relation, NoLock);
+    HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator_oid));
+    if (!HeapTupleIsValid(tuple))
+        elog(ERROR, "index %u has no equality", index);
+    Form_pg_operator form = reinterpret_cast<Form_pg_operator>(GETSTRUCT(tuple));
+    snprintf(equality, size, "OPERATOR(%s.%s)",
+             quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
+    ReleaseSysCache(tuple);
 }
 
-void
-DescribeColumn(Relation relation, Form_pg_attribute attribute, TargetColumn *column)
+// An identity column numbers every row anew: a record read again has another key.
+bool
+HasIdentity(Relation relation, Form_pg_index index)
 {
-    memset(static_cast<void *>(column), 0, sizeof(*column));
-    pg::CopyText(column->name, sizeof(column->name), NameStr(attribute->attname));
-    column->source = ColumnSource::kCell;
-    column->cell_index = -1;
-    column->type_oid = attribute->atttypid;
-    column->type_modifier = attribute->atttypmod;
-    pg::CopyText(column->type_name, sizeof(column->type_name),
-                 format_type_extended(attribute->atttypid, attribute->atttypmod,
-                                      FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-    column->decode_type = DecodeTypeOf(attribute->atttypid);
-    if (attribute->atthasdef)
-        column->default_expression = DefaultExpression(relation, attribute->attnum);
-    column->has_default = column->default_expression != nullptr;
-    column->is_required = attribute->attnotnull && !column->has_default;
-    for (const Metadata &metadata : metadata_columns)
-        if (strcmp(column->name, metadata.column) == 0)
-            column->source = metadata.source;
-    if (strcmp(column->name, "event_id") == 0 && column->decode_type == decode::ColumnType::kText) {
-        column->source = ColumnSource::kEventId;
-        column->is_required = false;
+    for (int i = 0; i < index->indnkeyatts; i++) {
+        AttrNumber attribute = index->indkey.values[i];
+        if (attribute > 0 &&
+            TupleDescAttr(RelationGetDescr(relation), attribute - 1)->attidentity != '\0')
+            return true;
     }
+    return false;
 }
 
 // The columns that tell a duplicate: the primary key, else the first unique index that can.
@@ -186,6 +88,7 @@ DescribeConflictKey(Relation relation, Target *target)
     List *indexes = RelationGetIndexList(relation);
     Oid primary = RelationGetPrimaryKeyIndex(relation);
     Oid chosen = InvalidOid;
+    bool has_deferrable = false;
     ListCell *cell;
     foreach (cell, indexes) {
         Oid index = lfirst_oid(cell);
@@ -195,11 +98,18 @@ DescribeConflictKey(Relation relation, Target *target)
         Form_pg_index form = reinterpret_cast<Form_pg_index>(GETSTRUCT(tuple));
         bool is_usable = form->indisunique && form->indimmediate && form->indisvalid &&
                          heap_attisnull(tuple, Anum_pg_index_indpred, nullptr) &&
-                         heap_attisnull(tuple, Anum_pg_index_indexprs, nullptr);
+                         heap_attisnull(tuple, Anum_pg_index_indexprs, nullptr) &&
+                         !HasIdentity(relation, form);
         if (is_usable && (index == primary || !OidIsValid(chosen)))
             chosen = index;
+        has_deferrable |= form->indisunique && !form->indimmediate;
         ReleaseSysCache(tuple);
     }
+    if (!OidIsValid(chosen) && has_deferrable)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("the only unique key of %s is deferrable", target->qualified_name),
+                        errhint("It can't tell duplicates when they come: make it NOT DEFERRABLE, "
+                                "or drop it and take duplicates.")));
     if (!OidIsValid(chosen))
         return;
     StringInfoData columns;
@@ -209,26 +119,39 @@ DescribeConflictKey(Relation relation, Target *target)
     for (int i = 0; i < form->indnkeyatts; i++) {
         const char *name = get_attname(RelationGetRelid(relation), form->indkey.values[i], false);
         appendStringInfo(&columns, "%s%s", i == 0 ? "" : ", ", quote_identifier(name));
-        for (int j = 0; j < target->column_count; j++)
-            if (strcmp(target->columns[j].name, name) == 0)
-                target->columns[j].max_bytes = kMaxKeyBytes;
+        for (int j = 0; j < target->column_count; j++) {
+            if (strcmp(target->columns[j].name, name) != 0)
+                continue;
+            target->columns[j].max_bytes = kMaxKeyBytes;
+            ConflictKey *key = &target->conflict_keys[target->conflict_key_count++];
+            key->column = j;
+            DescribeEquality(chosen, i, key->equality, sizeof(key->equality));
+        }
     }
+    // A generated column in it: the key of a record is not known before it is a row.
+    if (target->conflict_key_count < form->indnkeyatts)
+        target->conflict_key_count = 0;
     ReleaseSysCache(tuple);
     if (columns.len >= static_cast<int>(sizeof(target->conflict_columns)))
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("the unique key of the target is too wide")));
+                        errmsg("the unique key of %s is too wide", target->qualified_name),
+                        errhint("Names of its columns may have 1023 bytes together.")));
     strcpy(target->conflict_columns, columns.data);
 }
 
+// Managed: pulse makes the partitions. Not where a default partition would have to be searched for
+// rows of each new one, nor where the pipeline says partition_by none.
 void
-DescribePartitioning(Relation relation, Target *target)
+DescribePartitioning(Relation relation, const PipelineDefinition &definition, Target *target)
 {
     if (relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
         return;
     target->is_partitioned = true;
     PartitionKey key = RelationGetPartitionKey(relation);
     if (key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 ||
-        key->partattrs[0] == 0 || key->parttypid[0] != TIMESTAMPTZOID)
+        key->partattrs[0] == 0 || key->parttypid[0] != TIMESTAMPTZOID ||
+        strcmp(definition.partition_unit, "none") == 0 ||
+        OidIsValid(get_default_partition_oid(RelationGetRelid(relation))))
         return;
     const char *name = get_attname(RelationGetRelid(relation), key->partattrs[0], false);
     for (int i = 0; i < target->column_count; i++) {
@@ -272,7 +195,8 @@ AssignCells(Target *target)
         if (strcmp(column->name, "event_type") == 0 || strcmp(column->name, "user_id") == 0)
             column->max_bytes = kMaxCounterKeyBytes;
         if (strcmp(column->name, "event_type") == 0 &&
-            column->decode_type == decode::ColumnType::kText && column->is_required)
+            column->decode_type == decode::ColumnType::kText && !column->is_array &&
+            column->is_required)
             target->event_type_cell = column->cell_index;
         if (strcmp(column->name, "event_timestamp") == 0 && column->type_oid == TIMESTAMPTZOID &&
             column->is_required) {
@@ -280,18 +204,29 @@ AssignCells(Target *target)
             column->is_event_time = true;
         }
         if (strcmp(column->name, "user_id") == 0 &&
-            column->decode_type == decode::ColumnType::kText && column->is_required)
+            column->decode_type == decode::ColumnType::kText && !column->is_array &&
+            column->is_required)
             target->user_id_cell = column->cell_index;
     }
 }
 
-TargetColumn *
-FindColumn(Target *target, const char *name)
+// PG regime, through the door to the parser.
+void
+CheckPointer(const char *column, const char *pointer)
 {
-    for (int i = 0; i < target->column_count; i++)
-        if (strcmp(target->columns[i].name, name) == 0)
-            return &target->columns[i];
-    return nullptr;
+    pg::CallCpp([&] {
+        auto path = decode::ParsePointer(pointer == nullptr ? "" : pointer);
+        if (path.ok() && strlen(pointer) < kMaxPointerBytes)
+            return;
+        pg::Error error;
+        error.sqlstate = "22023";
+        error.message = std::string("mapping of column \"") + column +
+                        "\" is not a JSON pointer: " +
+                        (path.ok() ? "it is longer than 255 bytes" : path.message());
+        error.hint = "Write it as /field, /object/field or /array/0; ~ is ~0 and / is ~1 in a name "
+                     "(RFC 6901).";
+        throw error;
+    });
 }
 
 void
@@ -306,11 +241,12 @@ ApplyMapping(const PipelineDefinition &definition, Target *target)
         if (column == nullptr)
             ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
                             errmsg("column \"%s\" of the mapping does not exist in %s", column_name,
-                                   definition.target)));
-        if (pointer == nullptr || pointer[0] != '/' || strlen(pointer) >= kMaxPointerBytes)
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                            errmsg("mapping of column \"%s\" is not a JSON pointer", column_name),
-                            errhint("Write it as /field or /object/field.")));
+                                   definition.target),
+                            errhint("Add the column, or give a whole mapping without it: "
+                                    "pulse.alter_pipeline(%s, '{\"mapping\": {...}}'). Generated "
+                                    "and identity columns can't be mapped.",
+                                    quote_literal_cstr(definition.name))));
+        CheckPointer(column_name, pointer);
         strcpy(column->pointer, pointer);
         if (column->source != ColumnSource::kEventId)
             column->source = ColumnSource::kCell;
@@ -343,12 +279,77 @@ CheckExpectedColumns(const PipelineDefinition &definition, Scope scope, Target *
     (void)pg::Execute(&add_columns, arguments);
 }
 
-void
-FreeDefaults(Target *target)
+const char *
+KindName(char kind)
 {
-    for (int i = 0; i < target->column_count; i++)
-        if (target->columns[i].default_expression != nullptr)
-            pfree(target->columns[i].default_expression);
+    switch (kind) {
+    case RELKIND_VIEW:
+        return "a view";
+    case RELKIND_MATVIEW:
+        return "a materialized view";
+    case RELKIND_FOREIGN_TABLE:
+        return "a foreign table";
+    case RELKIND_SEQUENCE:
+        return "a sequence";
+    case RELKIND_COMPOSITE_TYPE:
+        return "a composite type";
+    default:
+        return "an index";
+    }
+}
+
+bool
+HasInsertRule(Relation relation)
+{
+    for (int i = 0; relation->rd_rules != nullptr && i < relation->rd_rules->numLocks; i++)
+        if (relation->rd_rules->rules[i]->event == CMD_INSERT)
+            return true;
+    return false;
+}
+
+// What could not keep the promise: rows that commit elsewhere, vanish in a crash, or are turned
+// into something else.
+void
+CheckKind(Relation relation, const PipelineDefinition &definition)
+{
+    char kind = relation->rd_rel->relkind;
+    if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("%s is %s, not a table", definition.target, KindName(kind)),
+                        errhint("Rows must commit together with their offsets: write into a table, "
+                                "and build the rest on it.")));
+    if (relation->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("%s is not a permanent table", definition.target),
+                        errhint("Its rows would be gone after a crash and the offsets not: ALTER "
+                                "TABLE %s SET LOGGED.",
+                                definition.target)));
+    if (HasInsertRule(relation))
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("%s has a rule on INSERT", definition.target),
+                        errhint("Drop the rule; a trigger does the same row by row.")));
+    if (check_enable_rls(RelationGetRelid(relation), WriterRole(definition), true) == RLS_ENABLED)
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+             errmsg("row-level security of %s applies to the role that writes it",
+                    definition.target),
+             errhint("Policies would filter events in silence: let the table's owner own the "
+                     "pipeline (without FORCE ROW LEVEL SECURITY), or a role with BYPASSRLS.")));
+}
+
+// A foreign or unlogged partition is no better than such a target.
+void
+CheckPartitions(const PipelineDefinition &definition, const Target &target)
+{
+    Datum relation = ObjectIdGetDatum(target.relation);
+    if (!target.is_partitioned || pg::Execute(&select_bad_partition, &relation) == 0)
+        return;
+    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                    errmsg("partition %s of %s is foreign or not permanent", pg::GetText(0, 1),
+                           definition.target),
+                    errhint("Rows must commit together with their offsets: detach it, or make it a "
+                            "permanent table.")));
 }
 
 } // namespace
@@ -390,10 +391,7 @@ LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
     memset(static_cast<void *>(target), 0, sizeof(*target));
     List *name = stringToQualifiedNameList(definition.target);
     Relation relation = relation_openrv(makeRangeVarFromNameList(name), AccessShareLock);
-    if (relation->rd_rel->relkind != RELKIND_RELATION &&
-        relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-                        errmsg("%s is not a table", definition.target)));
+    CheckKind(relation, definition);
     target->relation = RelationGetRelid(relation);
     target->owner = relation->rd_rel->relowner;
     strlcpy(target->qualified_name,
@@ -405,25 +403,16 @@ LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
     if (strcmp(target->partition_unit, "none") == 0)
         strlcpy(target->partition_unit, "day", sizeof(target->partition_unit));
 
-    TupleDesc descriptor = RelationGetDescr(relation);
-    for (int i = 0; i < descriptor->natts; i++) {
-        Form_pg_attribute attribute = TupleDescAttr(descriptor, i);
-        if (attribute->attisdropped || attribute->attgenerated != '\0' ||
-            attribute->attidentity != '\0')
-            continue;
-        if (target->column_count == kMaxColumns)
-            ereport(ERROR, (errcode(ERRCODE_TOO_MANY_COLUMNS),
-                            errmsg("%s has more than %d columns", definition.target, kMaxColumns)));
-        DescribeColumn(relation, attribute, &target->columns[target->column_count++]);
-    }
+    DescribeColumns(relation, target);
     pg::InSpi([&] {
-        CheckExpectedColumns(definition, scope, target);
         ApplyMapping(definition, target);
+        CheckExpectedColumns(definition, scope, target);
         for (int i = 0; i < target->column_count; i++)
             CheckMetadataType(target->columns[i]);
     });
     DescribeConflictKey(relation, target);
-    DescribePartitioning(relation, target);
+    DescribePartitioning(relation, definition, target);
+    pg::InSpi([&] { CheckPartitions(definition, *target); });
     DescribeTriggers(relation, target);
     AssignCells(target);
     relation_close(relation, NoLock);

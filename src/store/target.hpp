@@ -36,19 +36,35 @@ struct TargetColumn {
     bool is_required;
     bool is_event_time;
     bool has_default;
+    bool is_array;
+    bool is_domain;
     uint32_t max_bytes;
+    uint32_t max_characters;
+    int32_t max_integer_digits;
     unsigned int type_oid;
     int32_t type_modifier;
+    unsigned int base_type_oid; // below domain and array
+    int32_t base_type_modifier;
     char type_name[128];            // for the column definition list
     char *default_expression;       // TopMemoryContext or null
     char pointer[kMaxPointerBytes]; // JSON pointer from the pipeline's mapping; empty = the name
 };
+
+// One column of the key that tells a duplicate.
+struct ConflictKey {
+    int32_t column;                         // index in columns
+    char equality[2 * pg::kNameBytes + 24]; // the index's own: OPERATOR(schema.=)
+};
+
+constexpr int kMaxConflictKeys = 32; // INDEX_MAX_KEYS
 
 struct Target {
     unsigned int relation; // Oid
     unsigned int owner;
     char qualified_name[2 * pg::kNameBytes + 8]; // quoted
     char conflict_columns[1024]; // quoted, comma separated; empty = no usable unique index
+    ConflictKey conflict_keys[kMaxConflictKeys];
+    int32_t conflict_key_count;
     bool is_partitioned;
     bool is_managed;     // range partitioned by one timestamptz column: pulse makes the partitions
     bool may_use_leaf;   // rows of one partition may be written into it directly

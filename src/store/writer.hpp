@@ -12,7 +12,7 @@
 
 namespace pulse::store {
 
-enum class Outcome : uint8_t { kPending, kInserted, kDuplicate, kRejected };
+enum class Outcome : uint8_t { kPending, kInserted, kDuplicate, kFiltered, kRejected };
 
 // What a BEFORE trigger made of an inserted event, for the counters.
 struct StoredEvent {
@@ -24,6 +24,7 @@ struct StoredEvent {
 };
 
 constexpr uint32_t kNoRecord = UINT32_MAX;
+constexpr int32_t kNoColumn = -1;
 
 struct InsertJob {
     const ingest::Batch *batch;
@@ -37,12 +38,14 @@ struct InsertJob {
     Outcome *outcomes;       // per record of the batch; only kPending ones are written
     FlightMark *mark;        // where the current record is noted; null = nowhere
     uint32_t current_record; // the record being evaluated when an error came; kNoRecord otherwise
+    int32_t current_column;  // whose value PostgreSQL was reading then; kNoColumn otherwise
     StoredEvent *stored_events; // targets with row triggers only
     int32_t stored_event_count;
     int32_t stored_event_capacity;
 };
 
-// Marks each pending record of the slice kInserted or kDuplicate. On error the outcomes of the
+// Marks each pending record of the slice kInserted, kDuplicate, or kFiltered: a BEFORE trigger left
+// it out (one that would have been a duplicate anyway counts as that). On error the outcomes of the
 // slice are to be reset by the caller.
 void InsertRows(InsertJob *job);
 
@@ -53,9 +56,5 @@ void ForgetInsertJob();
 
 // Plans name columns: to be called when the target was loaded again.
 void ForgetInsertPlans();
-
-// Headers as a jsonb Datum, [{"key": "...", "value": "..."}]; what isn't UTF-8 appears as key_hex
-// and value_hex. 0 for no headers.
-uintptr_t HeadersDatum(std::string_view headers);
 
 } // namespace pulse::store

@@ -64,8 +64,12 @@ ReasonOf(const BatchState &state, uint32_t record)
 {
     for (const SqlReject &reject : state.sql_rejects)
         if (reject.record == record)
-            return {"data",   "sql_error",          reject.error.sqlstate.c_str(),
-                    "insert", reject.error.message, {}};
+            return {"data",
+                    "sql_error",
+                    reject.error.sqlstate.c_str(),
+                    "insert",
+                    reject.message,
+                    reject.path.empty() ? std::string_view() : std::string_view(reject.path)};
     const decode::Reject &reject = state.record(record).reject;
     const decode::RejectInfo &info = decode::InfoOf(reject.code);
     return {info.error_class.data(), info.name.data(), nullptr, "decode",

@@ -13,10 +13,9 @@ constexpr int64_t kLogEveryUs = 1000000;
 store::BatchLogRow
 RowOf(const BatchLog &log, int64_t finished_at)
 {
-    return {log.started_at,     finished_at,      log.batches,
-            log.counts.records, log.counts.rows,  log.counts.duplicates,
-            log.counts.rejects, log.counts.bytes, log.busy_ms,
-            "committed"};
+    return {log.started_at,   finished_at,           log.batches,        log.counts.records,
+            log.counts.rows,  log.counts.duplicates, log.counts.rejects, log.counts.filtered,
+            log.counts.bytes, log.busy_ms,           "committed"};
 }
 
 } // namespace
@@ -33,6 +32,7 @@ AddToLog(const BatchLog &log, const char *pipeline, int worker_index, int64_t be
     next.counts.rows += counts.rows;
     next.counts.duplicates += counts.duplicates;
     next.counts.rejects += counts.rejects;
+    next.counts.filtered += counts.filtered;
     next.counts.bytes += counts.bytes;
     next.busy_ms += static_cast<double>(now - began_at) / 1000.0;
     if (now - next.logged_at < kLogEveryUs)

@@ -11,6 +11,7 @@ struct BatchCounts {
     int64_t rows = 0;
     int64_t duplicates = 0;
     int64_t rejects = 0;
+    int64_t filtered = 0;
     int64_t bytes = 0;
 };
 

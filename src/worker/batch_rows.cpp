@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error_class.hpp"
+#include "decode/convert.hpp"
 #include "ingest/bisect.hpp"
 #include "pg/xact.hpp"
 #include "worker/batch_leaves.hpp"
@@ -40,6 +41,7 @@ JobFor(BatchState *state, ingest::Slice slice, bool expects_duplicates)
     job.ingested_at = state->ingested_at;
     job.outcomes = state->outcomes.data();
     job.current_record = store::kNoRecord;
+    job.current_column = store::kNoColumn;
     // A single one stays marked for the whole transaction.
     job.mark = state->end - state->begin == 1 ? nullptr : &my_flight->writing;
     return job;
@@ -103,6 +105,27 @@ TryPlainInsert(BatchState *state)
     }
 }
 
+// An error in a type's input function or a domain is about one value: say which and what it was.
+SqlReject
+DescribeReject(const BatchState &state, uint32_t record, int32_t column, pg::Error error)
+{
+    SqlReject reject{record, std::move(error), {}, {}};
+    reject.message = reject.error.message;
+    if (column == store::kNoColumn)
+        return reject;
+    if (!reject.error.detail.empty())
+        reject.message += " (" + reject.error.detail + ")";
+    size_t index = static_cast<size_t>(state.pipeline->target.columns[column].cell_index);
+    const Cell &cell = state.record(record).cells[index];
+    if (cell.kind == CellKind::kText || cell.kind == CellKind::kJson) {
+        decode::Message found;
+        found.Add(", found ").AddExcerpt(cell.view());
+        reject.message += found.view();
+    }
+    reject.path = decode::ColumnPointer(state.batch.mapping->columns[index]).view();
+    return reject;
+}
+
 void
 InsertSlice(BatchState *state, ingest::Slice slice, ingest::Bisect *bisect)
 {
@@ -120,7 +143,8 @@ InsertSlice(BatchState *state, ingest::Slice slice, ingest::Bisect *bisect)
             bad = slice.begin;
         if (bad != store::kNoRecord) {
             state->outcomes[bad] = Outcome::kRejected;
-            state->sql_rejects.push_back({bad, std::move(error)});
+            state->sql_rejects.push_back(
+                DescribeReject(*state, bad, job.current_column, std::move(error)));
         }
     }
 }

@@ -20,6 +20,8 @@ using store::Outcome;
 struct SqlReject {
     uint32_t record;
     pg::Error error;
+    std::string message;
+    std::string path; // JSON pointer of the value PostgreSQL could not read; empty = not known
 };
 
 // Progress of one range of the batch within the transaction.

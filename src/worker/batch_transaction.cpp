@@ -213,6 +213,7 @@ class BatchTransaction {
             result_.counts.rows += range.counts.rows;
             result_.counts.duplicates += range.counts.duplicates;
             result_.counts.rejects += range.counts.rejects;
+            result_.counts.filtered += range.counts.filtered;
         }
         std::vector<RangeProgress *> moved = MovedRanges();
         pg::CallPg([&] {
@@ -243,6 +244,8 @@ class BatchTransaction {
             range.counts.rows++;
         else if (outcome == Outcome::kDuplicate || state_.known_letters.contains(i))
             range.counts.duplicates++;
+        else if (outcome == Outcome::kFiltered)
+            range.counts.filtered++;
         else
             range.counts.rejects++;
         if (record.kafka_offset < range.partition->highest_offset && outcome != Outcome::kRejected)

@@ -225,7 +225,8 @@ Commands::Advance(Running *command)
 {
     auto entry = pipelines_->find(command->pipeline);
     if (entry == pipelines_->end()) {
-        Finish(*command, "42704", "pipeline \"" + command->pipeline + "\" does not exist", "");
+        Finish(*command, "42704", "pipeline \"" + command->pipeline + "\" does not exist",
+               "pulse.pipelines lists those there are.");
         return true;
     }
     KnownPipeline *known = &entry->second;

@@ -79,12 +79,12 @@ MappingOf(const store::Target &target)
         spec.is_required = column.source == store::ColumnSource::kCell && column.is_required;
         spec.is_event_time = column.is_event_time;
         spec.max_bytes = column.max_bytes;
+        spec.is_array = column.is_array;
+        spec.max_characters = column.max_characters;
+        spec.max_integer_digits = column.max_integer_digits;
         spec.path = {column.name};
-        if (column.pointer[0] != '\0') {
-            auto path = decode::ParsePointer(column.pointer);
-            if (path.ok())
-                spec.path = path.value();
-        }
+        if (column.pointer[0] != '\0') // LoadTarget() has parsed it
+            spec.path = decode::ParsePointer(column.pointer).value();
     }
     mapping->rest_column = target.rest_cell;
     std::string unknown_fields = pg::guc_unknown_fields;

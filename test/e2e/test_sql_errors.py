@@ -180,7 +180,38 @@ def test_counters_hold_what_a_trigger_made_of_the_events(pulse):
     assert pulse.query("SELECT user_id, event_type, sum(count)::int FROM live.user_day GROUP BY 1, 2 "
                        "ORDER BY 1") == [("nobody", "renamed", 100), ("user-0", "page_view", 100),
                                          ("user-1", "page_view", 100)]
-    pulse.check(duplicates=100)
+    pulse.check(filtered=100)
+
+
+KEEP_OUT = ("CREATE FUNCTION public.keep_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "IF NEW.user_id LIKE 'bot-%%' THEN RETURN NULL; END IF; RETURN NEW; END $$")
+
+
+@ONE_PARTITION
+def test_what_a_trigger_leaves_out_is_filtered_and_no_duplicate(pulse):
+    """Both in one batch and in batches of their own: through the plain INSERT and through ON CONFLICT."""
+    pulse.query(KEEP_OUT.replace("%%", "%"))
+    pulse.query("CREATE TRIGGER keep_out BEFORE INSERT ON raw.events FOR EACH ROW EXECUTE FUNCTION public.keep_out()")
+
+    def ledger():
+        return pulse.query("SELECT records, rows, duplicates, rejects, filtered FROM pulse.offsets")[0]
+
+    when = datetime.now(timezone.utc).isoformat()
+    events = [event(event_id=f"e-{n}", user_id=f"bot-{n}" if n % 3 == 0 else f"user-{n}", event_timestamp=when)
+              for n in range(300)]
+    pulse.produce(events)
+    pulse.wait_caught_up()
+    assert ledger() == (300, 200, 0, 0, 100)
+    pulse.wait_for("SELECT sum(filtered) = 100 FROM pulse.batch_log")
+    pulse.produce(events + [b"{"] + events[:10])  # all again: duplicates are known by their key
+    pulse.wait_caught_up()
+    assert ledger() == (611, 200, 206, 1, 204)
+    pulse.check(duplicates=206, filtered=204)
+    pulse.query("SELECT pulse.seek('events', 'earliest')")
+    pulse.wait_for("SELECT records = 1222 FROM pulse.offsets")
+    assert ledger() == (1222, 200, 613, 1, 408)
+    pulse.check(duplicates=206, filtered=204)
+
 
 
 # --- the table changes -------------------------------------------------------------------------

@@ -176,10 +176,11 @@ class Pulse:
         assert checks, "verify() checked nothing"
         assert [check for check in checks if not check[5]] == []
 
-    def check(self, duplicates=0):
+    def check(self, duplicates=0, filtered=0):
         """The promise, proved without pulse's help against what an independent client reads from
         the topic: each record is one row, or one letter with the same bytes, or one of the expected
-        duplicates; never two, never none. Then counters against a recount, and verify()."""
+        duplicates and filtered ones; never two, never none. Then counters against a recount, and
+        verify()."""
         with self.connect(autocommit=False) as snapshot:
             snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             stored = dict(snapshot.execute("SELECT partition, next_offset FROM pulse.offsets WHERE "
@@ -203,7 +204,7 @@ class Pulse:
         assert sorted(rows.keys() & letters.keys()) == [], "both a row and a dead letter"
         assert sorted(written - truth.keys())[:20] == [], "never produced, or beyond the offset"
         missing = sorted(truth.keys() - written)
-        assert len(missing) == duplicates, \
+        assert len(missing) == duplicates + filtered, \
             f"{len(missing)} records are neither row nor letter, first {missing[:20]}"
         for where, value in letters.items():
             assert where not in truth or value == truth[where], f"bytes of letter {where} changed"

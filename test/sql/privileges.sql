@@ -15,6 +15,30 @@ SELECT c.oid::regclass AS for_public, privilege
 SELECT p.oid::regprocedure AS definer_without_search_path FROM pg_proc p
  WHERE pronamespace = 'pulse'::regnamespace AND prosecdef
    AND NOT coalesce(array_to_string(proconfig, ' '), '') LIKE '%search_path=%';
+-- A name that a caller's search path would decide: none (C functions and views have no names to look up).
+SELECT p.oid::regprocedure AS without_search_path FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+ WHERE pronamespace = 'pulse'::regnamespace AND l.lanname NOT IN ('c', 'internal') AND p.prokind <> 'a'
+   AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false);
+-- What views, defaults, constraints and SQL bodies were bound to at CREATE EXTENSION: pulse and pg_catalog only.
+SELECT DISTINCT o.identity AS of_somebody_else
+  FROM pg_depend d
+ CROSS JOIN pg_identify_object(d.classid, d.objid, d.objsubid) i
+ CROSS JOIN pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid) o
+ WHERE i.schema = 'pulse' AND o.schema NOT IN ('pulse', 'pg_catalog')
+    OR d.classid = 'pg_rewrite'::regclass AND o.schema NOT IN ('pulse', 'pg_catalog')
+   AND EXISTS (SELECT FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
+                WHERE r.oid = d.objid AND c.relnamespace = 'pulse'::regnamespace);
+-- The script adopts nothing that somebody may have planted, and only a superuser runs it.
+SELECT s.line AS adopts
+  FROM pg_config c CROSS JOIN pg_extension e
+ CROSS JOIN LATERAL regexp_split_to_table(pg_read_file(c.setting || '/extension/pulse--' || e.extversion || '.sql'), E'\n')
+       AS s (line)
+ WHERE c.name = 'SHAREDIR' AND e.extname = 'pulse' AND s.line ~* 'or replace|create.*if not exists|@extowner@';
+SELECT superuser, trusted, relocatable, schema FROM pg_available_extension_versions WHERE name = 'pulse' AND installed;
+-- Objects of the extension that PUBLIC, or anybody but pg_monitor, may change.
+SELECT c.oid::regclass AS changed_by, a.grantee::regrole, a.privilege_type
+  FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a
+ WHERE c.relnamespace = 'pulse'::regnamespace AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT';
 -- A setting that could hold a secret is not for everybody's eyes, and no setting is a user's to change.
 SELECT name FROM pg_settings WHERE name LIKE 'pulse.%' AND name ~ 'password|secret' AND name <> 'pulse.secrets_file';
 SELECT name, context FROM pg_settings WHERE name LIKE 'pulse.%' AND context NOT IN ('sighup', 'postmaster');

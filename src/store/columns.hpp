@@ -1,0 +1,23 @@
+// The columns of a target as the catalog describes them. Called by LoadTarget. Regime: PG.
+#pragma once
+
+#include "store/target.hpp"
+
+struct RelationData;
+
+namespace pulse::store {
+
+// Those that pulse fills: not generated ones, not identity. Errors: 54011 for more than
+// kMaxColumns.
+void DescribeColumns(RelationData *relation, Target *target);
+
+// Raises 42804 for a metadata column that can't take the record's metadata.
+void CheckMetadataType(const TargetColumn &column);
+
+// The column of that name, or null.
+TargetColumn *FindColumn(Target *target, const char *name);
+
+// Defaults outlive the transaction: to be called before the target is described again.
+void FreeDefaults(Target *target);
+
+} // namespace pulse::store
