@@ -165,10 +165,35 @@ class Watcher::Impl {
             Read(job.request.partitions.front(), client->consumer.get(), &job.answer);
         else
             Resolve(job.request, client->consumer.get(), &job.answer);
-        if (job.answer.error.empty() || Clock::now() - began < kTimeout)
+        if (job.answer.error.empty())
+            return;
+        // "Transport failure" is what a wrong password looks like to the one who asked.
+        std::string cause = CauseOf(client->consumer.get());
+        if (!cause.empty())
+            job.answer.error += " (" + cause + ")";
+        if (Clock::now() - began < kTimeout)
             return;
         client->silent_at = Clock::now();
         client->silence = job.answer.error;
+    }
+
+    // What the client itself last said was wrong; why it cannot get in comes before that nobody is
+    // there. Empties its queue.
+    static std::string CauseOf(kafka::Consumer *consumer)
+    {
+        std::string cause;
+        bool is_refusal = false;
+        kafka::Message message;
+        while (consumer->Poll(0, &message)) {
+            if (message.kind != kafka::Message::Kind::kClientError)
+                continue;
+            bool is_one = message.error_name == "_AUTHENTICATION" || message.error_name == "_SSL";
+            if (!is_one && (is_refusal || message.error_name == "_ALL_BROKERS_DOWN"))
+                continue;
+            cause = message.error_text;
+            is_refusal = is_one;
+        }
+        return cause;
     }
 
     // Keeps its event queue from growing.

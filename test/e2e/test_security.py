@@ -1,0 +1,259 @@
+"""Passwords and certificates against a broker that asks for them; who sees what, and who may do what."""
+
+import json
+import os
+import uuid
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from harness import place
+from harness.events import stream
+from harness.pipeline import event
+from harness.place import wait_until
+from harness.secure import MECHANISMS, PASSWORD, USER, SecureBroker
+
+ONE_PARTITION = pytest.mark.topic(partitions=1)
+
+
+@pytest.fixture(scope="module")
+def secure_broker():
+    broker = SecureBroker(place.private() / f"e2e-broker-{uuid.uuid4().hex[:8]}").create().start()
+    yield broker
+    broker.destroy()
+
+
+@pytest.fixture
+def broker(secure_broker):
+    """The topic fixture makes its topics here, through the plain listener."""
+    return secure_broker
+
+
+@pytest.fixture
+def secrets(broker, tmp_path_factory):
+    """write(**properties): the secrets file, as an operator edits it."""
+    path = place.private() / f"secrets-{uuid.uuid4().hex[:8]}"
+
+    def write(**properties):
+        lines = {"sasl.username": USER, "sasl.password": PASSWORD, "ssl.ca.location": broker.authority,
+                 **{name.replace("__", "."): value for name, value in properties.items()}}
+        new = path.with_suffix(".new")
+        new.write_text("# of the test\n" + "".join(f"{key} = {value}\n" for key, value in lines.items()))
+        new.chmod(0o600)
+        place.give_to_server(new)
+        os.rename(new, path)
+        return path
+
+    yield write
+    path.unlink(missing_ok=True)
+
+
+def secure_settings(broker, mechanism="SCRAM-SHA-512"):
+    return {"pulse__brokers": broker.secure_address,
+            "pulse__kafka_options": f"security.protocol=SASL_SSL, sasl.mechanism={mechanism}"}
+
+
+def everything_told(pulse):
+    """Whatever somebody with access to the database, the machine's process list or the log can read."""
+    told = {"the log": pulse.cluster.log_text()}
+    relations = [name for name, in pulse.query(
+        "SELECT c.oid::regclass::text FROM pg_class c WHERE relnamespace = 'pulse'::regnamespace AND relkind IN "
+        "('r', 'v') UNION ALL SELECT unnest(ARRAY['pg_settings', 'pg_file_settings', 'pg_stat_activity', "
+        "'pg_stat_ssl', 'pg_stat_progress_copy', 'pg_locks', 'pg_prepared_statements', 'raw.dlq', 'raw.events'])")]
+    with pulse.connect() as connection:
+        for relation in relations:
+            told[relation] = str(connection.execute(f"SELECT t::text FROM {relation} t").fetchall())
+        told["SHOW ALL"] = str(connection.execute("SHOW ALL").fetchall())
+        told["test_connection"] = str(connection.execute("SELECT t::text FROM pulse.test_connection() t").fetchall())
+    for pid in place.children(pulse.cluster.postmaster().pid):
+        for name in ("cmdline", "environ", "comm"):
+            try:
+                told[f"{name} of {pid}"] = Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
+            except OSError:
+                pass  # it has ended
+    return told
+
+
+def check_not_told(pulse, *secrets):
+    told = everything_told(pulse)
+    assert len(told) > 20
+    for secret in secrets:
+        assert [where for where, text in told.items() if secret in text] == []
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_records_come_through_tls_and_a_password(make_pulse, broker, topic, secrets, mechanism):
+    pulse = make_pulse(broker, topic, pulse__secrets_file=secrets(), **secure_settings(broker, mechanism))
+    pulse.produce([value for _, value in stream(3000)] + [b"{"])
+    pulse.wait_caught_up()
+    assert pulse.count() == 3000 and pulse.letters("error_code") == [("syntax",)]
+    wait_until(lambda: broker.group_offsets("pulse"), "offsets mirrored through the same door")
+    pulse.check()
+    check_not_told(pulse, PASSWORD)
+
+
+@ONE_PARTITION
+def test_certificates_in_the_file_itself(make_pulse, broker, topic, secrets):
+    pem = broker.authority.read_text().replace("\n", "\\n")
+    path = secrets(ssl__ca__pem=pem)
+    text = path.read_text()
+    path.write_text("\n".join(line for line in text.splitlines() if not line.startswith("ssl.ca.location")))
+    pulse = make_pulse(broker, topic, pulse__secrets_file=path, **secure_settings(broker))
+    pulse.produce([event(event_id="1")])
+    pulse.wait_caught_up()
+    assert pulse.rows("event_id") == [("1",)]
+    check_not_told(pulse, PASSWORD, pem[40:80])
+
+
+@ONE_PARTITION
+def test_wrong_password_is_said_and_mended_by_editing_the_file(make_pulse, broker, topic, secrets):
+    wrong = "Wrong-Staple-4402"
+    pulse = make_pulse(broker, topic, pulse__secrets_file=secrets(sasl__password=wrong), **secure_settings(broker))
+    wait_until(lambda: "uthentication failed" in (pulse.reason() or ""), "the reason to be shown", 60)
+    assert pulse.state() in ("starting", "retrying")
+    check_not_told(pulse, wrong)
+    secrets()  # nothing else: no reload
+    broker.produce(topic, [event(event_id="1")])
+    pulse.wait_caught_up()
+    assert pulse.reason() is None and pulse.rows("event_id") == [("1",)]
+
+    # And while it runs: the new password is taken up, and a bad one does not stop what is connected for ever.
+    broker.produce(topic, [event(event_id="2")])
+    pulse.wait_caught_up()
+    secrets(sasl__password=wrong)
+    wait_until(lambda: "uthentication failed" in (pulse.reason() or ""), "the reason to be shown", 60)
+    broker.produce(topic, [event(event_id="3")])
+    secrets()
+    pulse.wait_caught_up()
+    wait_until(lambda: pulse.reason() is None, "the reason to be gone", 60)
+    assert pulse.rows("event_id") == [("1",), ("2",), ("3",)]
+    pulse.check()
+    check_not_told(pulse, wrong, PASSWORD)
+
+
+@ONE_PARTITION
+def test_a_stranger_s_certificate_is_not_trusted(make_pulse, broker, topic, secrets):
+    other = SecureBroker(place.private() / f"e2e-broker-{uuid.uuid4().hex[:8]}")
+    place.server_directory(other.directory)
+    other.authority = other.directory / "authority.pem"
+    other._make_certificates()
+    path = secrets(ssl__ca__location=other.authority)
+    pulse = make_pulse(broker, topic, pulse__secrets_file=path, **secure_settings(broker))
+    wait_until(lambda: "certificate verify failed" in (pulse.reason() or ""), "the reason to be shown", 60)
+    secrets()
+    broker.produce(topic, [event(event_id="1")])
+    pulse.wait_caught_up()
+    assert pulse.rows("event_id") == [("1",)]
+    other.destroy()
+
+
+@ONE_PARTITION
+@pytest.mark.parametrize("fault, says", [
+    (lambda path: path.chmod(0o644), "chmod 0600"),
+    (lambda path: path.unlink(), "No such file"),
+    (lambda path: path.write_text("sasl.password\n"), "line 1: expected key=value"),
+    (lambda path: path.write_text("group.id = mine\n"), "group.id"),
+    (lambda path: path.write_text("sasl.kerberos.kinit.cmd = /bin/true\n"), "not allowed"),
+    (lambda path: path.write_text(f"{PASSWORD}=x\n"), "unknown property"),
+], ids=["mode", "missing", "no value", "owned by pulse", "runs a command", "pasted"])
+def test_a_bad_secrets_file_is_named_without_its_contents(make_pulse, broker, topic, secrets, fault, says):
+    path = secrets()
+    fault(path)
+    pulse = make_pulse(broker, topic, pulse__secrets_file=path, **secure_settings(broker))
+    wait_until(lambda: says in (pulse.reason() or ""), "the reason to be shown", 60)
+    assert pulse.state() == "failed" and "secrets_file" in pulse.reason().replace("secrets file", "secrets_file")
+    check_not_told(pulse, PASSWORD)
+    secrets()
+    broker.produce(topic, [event(event_id="1")])
+    pulse.wait_caught_up()
+    assert pulse.rows("event_id") == [("1",)]
+
+
+# --- options -----------------------------------------------------------------------------------
+
+FORBIDDEN = {
+    "plugin.library.paths=/tmp/x.so": "plugin.library.paths",       # dlopen in the server
+    "sasl.kerberos.kinit.cmd=/bin/true": "sasl.kerberos.kinit.cmd", # system()
+    "ssl.engine.location=/tmp/x": "ssl.engine.location",
+    "ssl.ca.location=/etc/shadow": "secrets file",
+    "sasl.password=x": "secrets file",
+    "internal.termination.signal=9": "internal.termination.signal",
+    "debug=all": "debug",
+    "group.id=other": "set by pulse itself",
+    "bootstrap.servers=elsewhere:1": "set by pulse itself",
+    "auto.offset.reset=latest": "set by pulse itself",
+    "isolation.level=read_uncommitted": "set by pulse itself",
+    "enable.auto.commit=true": "set by pulse itself",
+    "no.such.property=1": "no.such.property",
+    # librdkafka's own words:
+    "security.protocol=TLS": 'Invalid value "TLS" for configuration property "security.protocol"',
+    "fetch.min.bytes=0": "fetch.min.bytes",
+    "fetch.min.bytes=-1": "fetch.min.bytes",
+    "socket.timeout.ms=soon": "socket.timeout.ms",
+    "sasl.mechanism=GSSAPI": "SCRAM-SHA-256",
+    "socket.timeout.ms=1000, socket.timeout.ms=2000": "given twice",
+}
+
+
+def test_bad_options_are_refused_each_with_its_reason(cluster):
+    cluster.query("SELECT pulse.create_pipeline('clicks', '{clicks}')")
+    for options, says in FORBIDDEN.items():
+        with pytest.raises(psycopg.errors.InvalidParameterValue) as caught:
+            cluster.query("SELECT pulse.alter_pipeline('clicks', %s)", json.dumps({"kafka_options": options}))
+        assert says in caught.value.diag.message_primary, options
+        assert "secrets_file" in caught.value.diag.message_hint
+    assert cluster.value("SELECT settings FROM pulse.pipelines") == {}
+
+
+@ONE_PARTITION
+def test_bad_options_of_the_server_are_shown_and_nothing_runs(make_pulse, broker, topic):
+    pulse = make_pulse(broker, topic, pulse__brokers=broker.address, pulse__kafka_options="debug=all")
+    pulse.wait_state("failed")
+    assert 'pulse.kafka_options: Kafka property "debug" is not allowed' in pulse.reason()
+    pulse.cluster.configure(pulse__kafka_options="")
+    broker.produce(topic, [event(event_id="1")])
+    pulse.wait_caught_up()
+    assert pulse.rows("event_id") == [("1",)]
+
+
+# --- rights ------------------------------------------------------------------------------------
+
+ATTACKS = {
+    "reset": "RESET ROLE",
+    "set role": "SET ROLE postgres",
+    "session": "SET SESSION AUTHORIZATION postgres",
+    "config": "SELECT set_config('role', 'postgres', false)",
+    "offsets": "UPDATE pulse.offsets SET next_offset = 0",
+    "letters": "DELETE FROM raw.dlq",
+    "pause": "SELECT pulse.pause('mine')",
+    "drop": "SELECT pulse.drop_pipeline('events')",
+    "superuser": "ALTER ROLE app SUPERUSER",
+    "file": "COPY public.mine TO '/tmp/pulse-attack'",
+    "program": "COPY public.mine TO PROGRAM 'true'",
+    "authid": "SELECT rolpassword FROM pg_catalog.pg_authid",
+}
+
+
+@ONE_PARTITION
+def test_triggers_of_a_target_have_the_rights_of_the_role_that_writes_it_and_no_more(make_pulse, broker, topic):
+    pulse = make_pulse(broker, topic, pulse__brokers=broker.address)
+    pulse.query("CREATE ROLE app NOLOGIN")
+    pulse.query("GRANT CREATE, USAGE ON SCHEMA public TO app")
+    with pulse.connect() as connection:
+        connection.execute("SET ROLE app")
+        connection.execute("CREATE TABLE public.mine (event_id text PRIMARY KEY, who text, session text, outcome text)")
+        connection.execute("CREATE FUNCTION public.attack() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                           "NEW.who := current_user; "
+                           "BEGIN EXECUTE NEW.session; NEW.outcome := 'done as ' || current_user; "
+                           "EXCEPTION WHEN OTHERS THEN NEW.outcome := SQLSTATE; END; RETURN NEW; END $$")
+        connection.execute("CREATE TRIGGER attack BEFORE INSERT ON public.mine FOR EACH ROW EXECUTE FUNCTION public.attack()")
+    pulse.query("SELECT pulse.create_pipeline('mine', %s, 'public.mine', '{\"role\": \"app\"}')", [topic])
+    pulse.produce([json.dumps({"event_id": name, "session": sql}).encode() for name, sql in ATTACKS.items()])
+    pulse.wait_for(f"SELECT count(*) = {len(ATTACKS)} FROM public.mine", "the attacks to be over")
+    outcomes = {name: (who, outcome) for name, who, outcome in
+                pulse.query("SELECT event_id, who, outcome FROM public.mine")}
+    # 42501: no privilege, or not within a security-restricted operation; 0A000: COPY needs a client there.
+    assert outcomes == {name: ("app", "42501") for name in ATTACKS}
+    assert pulse.value("SELECT rolsuper FROM pg_roles WHERE rolname = 'app'") is False
+    assert pulse.offsets() == {0: len(ATTACKS)}

@@ -1,0 +1,73 @@
+"""A broker that also listens with TLS and asks for a password, beside its plain listener."""
+
+import shutil
+
+from . import place
+from .kafka import CLUSTER_ID, Broker
+
+USER = "pulse"
+PASSWORD = "Correct-Horse-7731"
+MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN")
+
+LISTENERS = """
+listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure_port},{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure_port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL
+sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
+listener.name.secure.scram-sha-256.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.plain.sasl.jaas.config=\
+org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}="{password}";
+ssl.keystore.type=PEM
+ssl.keystore.location={keystore}
+"""
+
+
+class SecureBroker(Broker):
+    """As Broker; `secure_address` is the listener with SASL over TLS, `authority` the certificate
+    that signed its own."""
+
+    def create(self):
+        super().create()
+        self.authority = self.directory / "authority.pem"
+        self._make_certificates()
+        secure_port = place.free_port()
+        (self.directory / "secure-port").write_text(f"{secure_port}\n")
+        properties = self.directory / "server.properties"
+        text = properties.read_text()
+        controller = text.split("listeners=", 1)[1].split("\n", 1)[0].split(",")[1]
+        # The last of two lines for a property counts.
+        properties.write_text(text + LISTENERS.format(
+            port=self.port, secure_port=secure_port, controller=controller, user=USER,
+            password=PASSWORD, keystore=self.directory / "server.pem"))
+        shutil.rmtree(self.data)
+        scram = [part for mechanism in MECHANISMS[:2] for part in
+                 ("--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]")]
+        place.run(*self.distribution.java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID,
+                                          "-c", properties, *scram), as_server=True)
+        return self
+
+    @property
+    def secure_address(self):
+        return f"127.0.0.1:{(self.directory / 'secure-port').read_text().strip()}"
+
+    def _make_certificates(self):
+        """An authority of our own, and the server's certificate for the loopback address."""
+        def openssl(*arguments):
+            place.run("openssl", *arguments)
+        key, request = self.directory / "server.key", self.directory / "server.csr"
+        certificate, names = self.directory / "server.crt", self.directory / "names"
+        authority_key = self.directory / "authority.key"
+        names.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj",
+                "/CN=pulse test authority", "-keyout", authority_key, "-out", self.authority)
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-keyout", key,
+                "-out", request)
+        openssl("x509", "-req", "-in", request, "-CA", self.authority, "-CAkey", authority_key,
+                "-CAcreateserial", "-days", "30", "-extfile", names, "-out", certificate)
+        keystore = self.directory / "server.pem"
+        keystore.write_text(key.read_text() + certificate.read_text() + self.authority.read_text())
+        for path in (keystore, self.authority):
+            place.give_to_server(path)
