@@ -392,6 +392,7 @@ PULSE_SQL_FUNCTION(pulse_check_target)
     if (!store::LoadPipeline(name, store::Scope::kCall, &definition))
         sqlapi::RefuseUnknownPipeline(name);
     store::LoadTarget(definition, store::Scope::kCall, &target);
+    store::CheckRowSecurity(target, store::WriterRole(definition));
     AtEOXact_GUC(true, level);
     PG_RETURN_BOOL(target.conflict_columns[0] != '\0');
 }

@@ -328,14 +328,6 @@ CheckKind(Relation relation, const PipelineDefinition &definition)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                         errmsg("%s has a rule on INSERT", definition.target),
                         errhint("Drop the rule; a trigger does the same row by row.")));
-    if (check_enable_rls(RelationGetRelid(relation), WriterRole(definition), true) == RLS_ENABLED)
-        ereport(
-            ERROR,
-            (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-             errmsg("row-level security of %s applies to the role that writes it",
-                    definition.target),
-             errhint("Policies would filter events in silence: let the table's owner own the "
-                     "pipeline (without FORCE ROW LEVEL SECURITY), or a role with BYPASSRLS.")));
 }
 
 // A foreign or unlogged partition is no better than such a target.
@@ -436,6 +428,20 @@ FindLeaf(const Target &target, int64_t timestamp)
     }
     table_close(relation, NoLock);
     return leaf;
+}
+
+void
+CheckRowSecurity(const Target &target, unsigned int role)
+{
+    if (check_enable_rls(target.relation, role, true) != RLS_ENABLED)
+        return;
+    ereport(ERROR,
+            (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+             errmsg("row-level security of %s applies to the role that writes it",
+                    target.qualified_name),
+             errhint("Policies would filter events in silence: let the table's owner own the "
+                     "pipeline (without FORCE ROW LEVEL SECURITY), or a role with "
+                     "BYPASSRLS.")));
 }
 
 unsigned int

@@ -105,6 +105,9 @@ void LoadTarget(const PipelineDefinition &definition, Scope scope, Target *targe
 // The leaf that holds timestamp (PostgreSQL's microseconds); 0 = there is none.
 unsigned int FindLeaf(const Target &target, int64_t timestamp);
 
+// Raises 42809 when policies of the target would apply to what role writes.
+void CheckRowSecurity(const Target &target, unsigned int role);
+
 // Role the target is written as: pulse.role, else the pipeline's owner. Raises 42704 when it is
 // gone.
 unsigned int WriterRole(const PipelineDefinition &definition);

@@ -55,6 +55,7 @@ LoadPipeline(const char *name, PipelineState *pipeline)
     store::LoadTarget(pipeline->definition, store::Scope::kCall, &pipeline->target);
     store::ForgetInsertPlans();
     pipeline->role = store::WriterRole(pipeline->definition);
+    store::CheckRowSecurity(pipeline->target, pipeline->role);
     pipeline->may_use_leaf = false;
     pipeline->slot = kCounterSlot;
 }

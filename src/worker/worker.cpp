@@ -134,6 +134,7 @@ class Worker {
                 watched_relation = pipeline_.target.relation;
                 store::ForgetInsertPlans();
                 pipeline_.role = store::WriterRole(pipeline_.definition);
+                store::CheckRowSecurity(pipeline_.target, pipeline_.role);
                 pipeline_.may_use_leaf =
                     pipeline_.target.may_use_leaf &&
                     (pipeline_.role == pipeline_.target.owner || superuser_arg(pipeline_.role));
