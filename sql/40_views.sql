@@ -80,6 +80,7 @@ SELECT p.name AS pipeline, p.topics, p.target,
             WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.hint
             WHEN w.state IN ('failed', 'retrying') THEN w.hint
             WHEN o.state = 'offset_lost' THEN 'pulse.accept_gap goes on where the log begins, and notes the gap; other partitions go on.'
+            WHEN o.state = 'quarantined' THEN 'pulse.skip makes it a dead letter without value; other partitions go on.'
             WHEN o.state = 'topic_changed' THEN 'When the topic was made again on purpose, pulse.accept_gap begins the new one.'
             ELSE coalesce(w.hint, c.hint) END AS hint,
        coalesce(CASE WHEN c.state = 'running' THEN w.since END, c.since, p.changed_at) AS since,

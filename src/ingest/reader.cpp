@@ -20,6 +20,7 @@ namespace {
 constexpr int kPollsPerRound = 512;          // between two looks at commands
 constexpr int64_t kReassignDelayUs = 500000; // doubled by each failure of the partition
 constexpr int kMaxReassignShift = 6;
+constexpr int kTooLargeTimeoutMs = 5000;
 constexpr size_t kBatchBytes = 16 * 1024 * 1024; // payload and what was decoded from it
 
 int64_t
@@ -147,6 +148,8 @@ class Reader::Impl {
                     continue;
                 }
                 bool is_dry = PollSome();
+                if (is_dry && has_too_large_)
+                    LeaveOutTooLarge();
                 HandOver(is_dry);
                 if (is_dry)
                     WaitForMessages();
@@ -224,6 +227,38 @@ class Reader::Impl {
         }
     }
 
+    // An answer was larger than the client may receive, and with it fails whatever else it held.
+    // Only the partition that is next in turn, alone with a client of its own, shows whose it was.
+    // All that was fetched before has been taken.
+    void LeaveOutTooLarge()
+    {
+        has_too_large_ = false;
+        (void)consumer_->Assign({});
+        for (PartitionState &state : partitions_) {
+            if (stop_ || state.is_lost || !IsTooLarge(state))
+                continue;
+            state.is_lost = true;
+            AddNotice({Notice::Kind::kTooLarge, state.topic, state.partition, state.position,
+                       "the record is larger than pulse can fetch (32 MiB with all that comes "
+                       "with it)"});
+        }
+        AssignAll();
+    }
+
+    bool IsTooLarge(const PartitionState &state) const
+    {
+        auto consumer = kafka::Consumer::Create(options_.config);
+        if (!consumer.ok())
+            return false;
+        auto marks =
+            consumer.value()->QueryWatermarks(state.topic, state.partition, kTooLargeTimeoutMs);
+        if (!marks.ok() || marks.value().high <= state.position)
+            return false;
+        auto found = consumer.value()->ReadFrom({state.topic, state.partition, state.position, {}},
+                                                kTooLargeTimeoutMs, [](const kafka::Message &) {});
+        return found.ok() && found.value() == kafka::Found::kTooLarge;
+    }
+
     // The last record of each partition in the batch being filled.
     void RememberLast()
     {
@@ -280,6 +315,8 @@ class Reader::Impl {
                 TakePartitionError();
                 break;
             case kafka::Message::Kind::kClientError:
+                if (message_.is_too_large)
+                    has_too_large_ = true;
                 AddNotice({Notice::Kind::kClientError, "", -1, -1,
                            message_.error_name + ": " + message_.error_text});
                 break;
@@ -540,6 +577,7 @@ class Reader::Impl {
         std::min(options_.queue_bytes, std::max(options_.batch_max_bytes, kBatchBytes));
     int64_t current_since_us_ = 0;
     int64_t reassign_at_us_ = 0;
+    bool has_too_large_ = false;
     int64_t now_us_ = 0;
     uint32_t clock_age_ = 0;
     kafka::Message message_;

@@ -39,6 +39,7 @@ struct SetAside {
 
 struct Notice {
     enum class Kind {
+        kTooLarge,       // its next record cannot be fetched; it is no longer read
         kOffsetLost,     // the partition's offset is not in the log; it is no longer read
         kTopicChanged,   // the last record read is another one now; it is no longer read
         kPartitionError, // reading it failed; tried again by itself

@@ -162,7 +162,7 @@ class Watcher::Impl {
         if (job.request.kind == WatchRequest::Kind::kProbe)
             Probe(job.request, client->consumer.get(), &job.answer);
         else if (job.request.kind == WatchRequest::Kind::kRead)
-            Read(job.request.partitions.front(), client->consumer.get(), &job.answer);
+            Read(job.request, &job.answer);
         else
             Resolve(job.request, client->consumer.get(), &job.answer);
         if (job.answer.error.empty())
@@ -335,23 +335,36 @@ class Watcher::Impl {
         }
     }
 
-    void Read(const PartitionOffset &where, kafka::Consumer *consumer, WatchAnswer *answer)
+    // With a client of its own: see ReadFrom().
+    void Read(const WatchRequest &request, WatchAnswer *answer)
     {
-        auto found = consumer->ReadFrom(where, kTimeoutMs, [&](const kafka::Message &message) {
-            Arena arena;
-            FetchedRecord *record = &answer->record;
-            record->kafka_offset = message.offset;
-            record->timestamp_ms = message.timestamp_ms;
-            record->has_key = message.key.data() != nullptr;
-            record->has_value = message.value.data() != nullptr;
-            record->key = message.key;
-            record->value = message.value;
-            if (!message.headers.empty())
-                record->headers = EncodeHeaders(message.headers, arena);
-        });
-        if (!found.ok())
+        const PartitionOffset &where = request.partitions.front();
+        auto consumer = kafka::Consumer::Create(request.config);
+        if (!consumer.ok()) {
+            answer->error = consumer.message();
+            return;
+        }
+        FetchedRecord *record = &answer->record;
+        auto found =
+            consumer.value()->ReadFrom(where, kTimeoutMs, [&](const kafka::Message &message) {
+                Arena arena;
+                record->kafka_offset = message.offset;
+                record->timestamp_ms = message.timestamp_ms;
+                record->has_key = message.key.data() != nullptr;
+                record->has_value = message.value.data() != nullptr;
+                record->key = message.key;
+                record->value = message.value;
+                if (!message.headers.empty())
+                    record->headers = EncodeHeaders(message.headers, arena);
+            });
+        if (!found.ok()) {
             answer->error = found.message();
-        answer->record.is_found = found.ok() && found.value();
+            return;
+        }
+        record->is_found = found.value() != kafka::Found::kNothing;
+        record->is_too_large = found.value() == kafka::Found::kTooLarge;
+        if (record->is_too_large)
+            record->kafka_offset = where.next_offset;
     }
 
     // Of the partition whose watermarks came last. False when the broker could not be asked.

@@ -55,6 +55,7 @@ struct WatchRequest {
 
 struct FetchedRecord {
     bool is_found = false;
+    bool is_too_large = false; // it was never seen: no more than its offset is known
     bool has_key = false;
     bool has_value = false;
     int64_t kafka_offset = -1;

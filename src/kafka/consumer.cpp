@@ -201,6 +201,10 @@ Consumer::Impl::PopEvent(Message *message)
     message->error_name = std::move(event.name);
     message->error_text = std::move(event.text);
     message->is_fatal = event.is_fatal;
+    // The message of any other protocol error has no such advice.
+    message->is_too_large =
+        event.error_code == RD_KAFKA_RESP_ERR__BAD_MSG &&
+        message->error_text.find("receive.message.max.bytes") != std::string::npos;
     message->severity = event.severity;
     if (!event.is_log)
         NamePartition(message);

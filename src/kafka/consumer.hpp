@@ -45,6 +45,7 @@ struct Message {
     std::string error_text;
     bool is_fatal = false;
     bool is_out_of_range = false; // kPartitionError: the offset is not in the log
+    bool is_too_large = false;    // kClientError: an answer beyond receive.message.max.bytes
     int severity = 6;
 };
 
@@ -66,6 +67,12 @@ struct Cluster {
 };
 
 constexpr int64_t kOffsetUnknown = -1001;
+
+enum class Found {
+    kNothing, // yet
+    kRecord,
+    kTooLarge, // a record, or a batch of records, that this client cannot receive
+};
 
 class Consumer {
   public:
@@ -109,10 +116,11 @@ class Consumer {
     // next_offset of each element is a timestamp in ms on input; the offset of the first record at
     // or after it on output, or the end of the log when there is none.
     Status OffsetsForTimes(std::vector<PartitionOffset> *partitions, int timeout_ms);
-    // Hands the first record at or after next_offset to visit; false when there is none yet. Not
-    // for a handle that reads: it assigns.
-    Result<bool> ReadFrom(const PartitionOffset &start, int timeout_ms,
-                          const std::function<void(const Message &)> &visit);
+    // Hands the first record at or after next_offset to visit. Not for a handle that reads: it
+    // assigns. To tell kTooLarge from an error takes a new handle, which has said nothing yet: the
+    // client repeats an error that it has reported after half a minute at the earliest.
+    Result<Found> ReadFrom(const PartitionOffset &start, int timeout_ms,
+                           const std::function<void(const Message &)> &visit);
 
   private:
     class Impl;

@@ -182,7 +182,7 @@ Consumer::Impl::ListOffsets(rd_kafka_topic_partition_list_t *list, int timeout_m
     return Status::Ok();
 }
 
-Result<bool>
+Result<Found>
 Consumer::ReadFrom(const PartitionOffset &start, int timeout_ms,
                    const std::function<void(const Message &)> &visit)
 {
@@ -191,21 +191,22 @@ Consumer::ReadFrom(const PartitionOffset &start, int timeout_ms,
         "could not read " + start.topic + "/" + std::to_string(start.partition);
     if (Status status = Assign({start}); !status.ok())
         return status;
-    Result<bool> result =
+    Result<Found> result =
         ErrorOf(what + " from " + std::to_string(start.next_offset), RD_KAFKA_RESP_ERR__TIMED_OUT);
     Message message;
     bool is_done = false;
     while (!is_done && impl_->Poll(deadline.LeftMs(), &message)) {
         bool is_ours = message.partition == start.partition && message.topic == start.topic;
-        if (!is_ours)
-            continue;
-        is_done = true;
-        if (message.kind == Message::Kind::kRecord)
-            visit(message);
-        if (message.kind == Message::Kind::kPartitionError)
+        is_done = is_ours || message.is_too_large;
+        if (message.is_too_large)
+            result = Found::kTooLarge;
+        else if (is_ours && message.kind == Message::Kind::kPartitionError)
             result = Status::Error(what + ": " + message.error_text);
-        else
-            result = message.kind == Message::Kind::kRecord;
+        else if (is_ours && message.kind == Message::Kind::kRecord) {
+            visit(message);
+            result = Found::kRecord;
+        } else if (is_ours)
+            result = Found::kNothing;
     }
     impl_->message_.reset();
     (void)Assign({});

@@ -301,6 +301,12 @@ class Look {
         Span *span = Find(notice.topic, notice.partition);
         if (notice.kind == ingest::Notice::Kind::kFailed)
             Fail("08000", notice.text);
+        if (notice.kind == ingest::Notice::Kind::kTooLarge)
+            Fail("54000",
+                 "offset " + std::to_string(notice.next_offset) + " of partition " +
+                     std::to_string(notice.partition) + " of topic \"" + notice.topic +
+                     "\": " + notice.text,
+                 "pulse.skip makes it a dead letter when the pipeline has come to it.");
         // Deleted since we asked for the watermarks.
         if (notice.kind == ingest::Notice::Kind::kOffsetLost && span != nullptr)
             Fail("22023",

@@ -221,8 +221,13 @@ Commands::TakeRecord(const ingest::WatchAnswer &answer)
                record.is_found
                    ? "The next one is at offset " + std::to_string(record.kafka_offset) + "."
                    : "pulse.stat_partition has the end of the partition.");
+    else if (record.is_too_large && wanted != command.next_offset)
+        Finish(command, "55000",
+               "the record at offset " + std::to_string(wanted) + " of " + where +
+                   " cannot be fetched, and it is not the next one",
+               "It can be skipped once the pipeline has come to it.");
     else
-        Skip(command, record, "skipped");
+        Skip(command, record, record.is_too_large ? "too_large_to_fetch" : "skipped");
 }
 
 void

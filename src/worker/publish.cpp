@@ -20,7 +20,8 @@ PublishRange(const PipelineState &pipeline, const ingest::Batch &batch, const in
     slot->next_offset = owned->next_offset;
     slot->worker_pid = MyProcPid;
     // What was read before the loss still commits; only a new assignment ends it.
-    if (slot->state != State::kOffsetLost && slot->state != State::kTopicChanged) {
+    if (slot->state != State::kOffsetLost && slot->state != State::kTopicChanged &&
+        slot->state != State::kQuarantined) {
         slot->state = State::kRunning;
         slot->reason[0] = '\0';
     }
@@ -70,6 +71,8 @@ PublishTrouble(const ingest::Notice &notice)
         before = slot->state;
         if (notice.kind == ingest::Notice::Kind::kTopicChanged)
             state = State::kTopicChanged;
+        if (notice.kind == ingest::Notice::Kind::kTooLarge)
+            state = State::kQuarantined;
         // Beyond the end it is another topic: the coordinator, who asks the broker, says so then.
         if (notice.kind == ingest::Notice::Kind::kOffsetLost)
             state = State::kOffsetLost;
