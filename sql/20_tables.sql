@@ -39,6 +39,7 @@ CREATE TABLE pulse.offsets (
     expired_rows         bigint NOT NULL DEFAULT 0,
     adopted_rows         bigint NOT NULL DEFAULT 0,
     adopted_letters      bigint NOT NULL DEFAULT 0,
+    rejects_accepted_to  bigint,
     fp_offset            bigint,
     fp_timestamp         bigint,
     fp_crc               bigint,
@@ -59,6 +60,7 @@ COMMENT ON COLUMN pulse.offsets.expired_rows IS 'rows of this partition that ret
 COMMENT ON COLUMN pulse.offsets.filtered IS 'records a stage, or a BEFORE trigger of the target that returned NULL, filtered out';
 COMMENT ON COLUMN pulse.offsets.adopted_rows IS 'rows of this partition that the target held when the pipeline was created: rows in the target = rows + adopted_rows + replayed ones (pulse.replays) - expired_rows';
 COMMENT ON COLUMN pulse.offsets.adopted_letters IS 'dead letters of this partition that were there when the pipeline was created';
+COMMENT ON COLUMN pulse.offsets.rejects_accepted_to IS 'the breaker does not count records before this offset: pulse.resume(name, force => true) set it to the end of the log of that moment';
 COMMENT ON COLUMN pulse.offsets.fp_offset IS 'the last record written: read again to tell whether the topic is still the same';
 COMMENT ON COLUMN pulse.offsets.fp_timestamp IS 'its Kafka timestamp, milliseconds since 1970; -1 = it has none';
 COMMENT ON COLUMN pulse.offsets.fp_crc IS 'CRC-32C of its key and value';

@@ -387,10 +387,12 @@ CREATE FUNCTION pulse.pause(name text) RETURNS void
 COMMENT ON FUNCTION pulse.pause(text) IS
 'lets the batch in flight commit and returns when the workers are gone; holds until resume, through restarts. Not undone by ROLLBACK. Errors: 42704, 55000';
 
-CREATE FUNCTION pulse.resume(name text) RETURNS void
+CREATE FUNCTION pulse.resume(name text, force boolean DEFAULT false) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_resume';
-COMMENT ON FUNCTION pulse.resume(text) IS
-'goes on where the offsets are, after pause, stop or the breaker. Not undone by ROLLBACK. Errors: 42704, 55000';
+COMMENT ON FUNCTION pulse.resume(text, boolean) IS
+'goes on where the offsets are, after pause, stop or the breaker. force: accepts rejects, however many, among the records that are in the topics
+now: the breaker does not count what is before the ends of the partitions at this moment (pulse.stat_partition.breaker_off_until, also after a restart),
+and counts again behind them. Not undone by ROLLBACK. Errors: 42704, 55000, with force also 08000 (broker)';
 
 CREATE FUNCTION pulse.stop(name text) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stop';

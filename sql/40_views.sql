@@ -23,6 +23,18 @@ CREATE FUNCTION pulse._stat_partitions(
     RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stat_partitions';
 COMMENT ON FUNCTION pulse._stat_partitions() IS 'the partitions in shared memory';
 
+CREATE FUNCTION pulse._stat_replays(
+    OUT pid int, OUT pipeline text, OUT is_dry_run boolean, OUT letters_due bigint, OUT replayed bigint, OUT duplicates bigint,
+    OUT failed bigint, OUT started_at timestamptz, OUT last_step_at timestamptz)
+    RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stat_replays';
+COMMENT ON FUNCTION pulse._stat_replays() IS 'the rows of pulse.stat_replay';
+
+CREATE VIEW pulse.stat_replay AS
+SELECT pid, pipeline, is_dry_run, letters_due, replayed, duplicates, failed, started_at, last_step_at FROM pulse._stat_replays();
+COMMENT ON VIEW pulse.stat_replay IS
+'one row per CALL of pulse.dlq_replay that runs: the session, the pipeline it is at, letters that were due when it came to its pipelines, and what became of those
+of the steps that are done. pg_cancel_backend(pid) ends it: steps that are committed stay, the letters of the one under way are as they were';
+
 CREATE VIEW pulse.stat_worker AS
 SELECT pipeline, worker, pid, state, reason, hint, since, next_retry_at, phase, started_at, last_commit_at, batches,
        records, rows, duplicates, rejects, queue_records, commit_p50_ms, commit_p99_ms, records_per_second
@@ -45,7 +57,8 @@ SELECT o.pipeline, o.topic, o.partition, s.worker_pid, o.next_offset, s.low, s.h
             ELSE s.state END AS state,
        s.reason, s.watermarks_at, o.last_kafka_timestamp,
        o.records, o.rows, o.duplicates, o.rejects, o.filtered, o.updated_at AS last_commit_at, s.caught_up_at,
-       s.arrivals_per_second
+       s.arrivals_per_second,
+       CASE WHEN o.rejects_accepted_to > o.next_offset THEN o.rejects_accepted_to END AS breaker_off_until
   FROM pulse.offsets o
   LEFT JOIN pulse._stat_partitions() s USING (pipeline, topic, partition)
   LEFT JOIN pulse.pipelines p ON p.name = o.pipeline
@@ -55,7 +68,8 @@ COMMENT ON VIEW pulse.stat_partition IS
 'one row per partition: next offset, watermarks of the broker (as of watermarks_at), lag in records and in seconds.
 lag_seconds is an upper bound of the age of the oldest record that is not committed: time since the kafka_timestamp of the last committed record, or since next_offset was last
 seen at the end of the log, whichever is later; 0 when caught up, NULL while neither is known. kafka_timestamp may be the producer''s clock (message.timestamp.type).
-arrivals_per_second: growth of the log between the last two looks at the broker; NULL before the second';
+arrivals_per_second: growth of the log between the last two looks at the broker; NULL before the second.
+breaker_off_until: the breaker does not count records before this offset (pulse.resume with force); NULL where it counts them all';
 
 CREATE VIEW pulse.stat_pipeline AS
 SELECT p.name AS pipeline, p.topics, p.target,

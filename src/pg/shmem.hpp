@@ -15,6 +15,7 @@ constexpr int kMaxProcesses = 128;
 constexpr int kMaxPartitions = 4096;
 constexpr int kMaxCommands = 32;
 constexpr int kMaxWriters = 64;
+constexpr int kMaxReplays = 32;
 constexpr int kNameBytes = 64;   // NAMEDATALEN
 constexpr int kTopicBytes = 250; // Kafka's limit is 249
 constexpr int kReasonBytes = 400;
@@ -130,6 +131,15 @@ struct WriterSlot {
     int64_t since; // TimestampTz, 0 = free
 };
 
+// A CALL of pulse.dlq_replay that runs (replay_progress.hpp).
+struct ReplaySlot {
+    int32_t pid; // 0 = free
+    char pipeline[kNameBytes];
+    bool is_dry_run;
+    int64_t started_at, last_step_at; // TimestampTz; 0 = no step yet
+    int64_t due, replayed, duplicates, failed;
+};
+
 struct Shared {
     LWLock *lock;
     int32_t launcher_pid;
@@ -141,6 +151,7 @@ struct Shared {
     PartitionSlot partitions[kMaxPartitions];
     Command commands[kMaxCommands];
     WriterSlot writers[kMaxWriters];
+    ReplaySlot replays[kMaxReplays];
 };
 
 extern Shared *shared; // null when the library was not preloaded

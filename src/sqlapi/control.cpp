@@ -225,8 +225,10 @@ PULSE_SQL_FUNCTION(pulse_pause)
 
 PULSE_SQL_FUNCTION(pulse_resume)
 {
-    sqlapi::AskFromSql(
-        {pg::CommandKind::kResume, sqlapi::TextArgument(fcinfo, 0, "name"), nullptr, -1, nullptr});
+    if (PG_ARGISNULL(1))
+        sqlapi::RefuseNull("force");
+    sqlapi::AskFromSql({pg::CommandKind::kResume, sqlapi::TextArgument(fcinfo, 0, "name"), nullptr,
+                        -1, PG_GETARG_BOOL(1) ? "force" : nullptr});
     PG_RETURN_VOID();
 }
 

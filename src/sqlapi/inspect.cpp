@@ -177,6 +177,33 @@ PULSE_SQL_FUNCTION(pulse_stat_partitions)
     return static_cast<Datum>(0);
 }
 
+PULSE_SQL_FUNCTION(pulse_stat_replays)
+{
+    InitMaterializedSRF(fcinfo, 0);
+    ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    if (pg::shared == nullptr)
+        return static_cast<Datum>(0);
+    pg::ReplaySlot slot;
+    for (const pg::ReplaySlot &shared_slot : pg::shared->replays) {
+        CopySlot(&slot, &shared_slot, sizeof(slot));
+        if (slot.pid == 0)
+            continue;
+        Datum values[9];
+        bool nulls[9] = {};
+        values[0] = Int32GetDatum(slot.pid);
+        values[1] = TextOrNull(slot.pipeline, &nulls[1]);
+        values[2] = BoolGetDatum(slot.is_dry_run);
+        values[3] = Int64GetDatum(slot.due);
+        values[4] = Int64GetDatum(slot.replayed);
+        values[5] = Int64GetDatum(slot.duplicates);
+        values[6] = Int64GetDatum(slot.failed);
+        values[7] = TimeOrNull(slot.started_at, &nulls[7]);
+        values[8] = TimeOrNull(slot.last_step_at, &nulls[8]);
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    return static_cast<Datum>(0);
+}
+
 // Everything ingested before it is committed: the begin of the oldest batch being written, or now.
 PULSE_SQL_FUNCTION(pulse_ingest_horizon)
 {

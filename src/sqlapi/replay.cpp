@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "pg/replay_progress.hpp"
 #include "pg/wait.hpp"
 #include "pg/xact.hpp"
 #include "sqlapi/kafka_client.hpp"
@@ -29,6 +30,13 @@ class Replay {
     void Run(const char *pipeline)
     {
         request_.pipeline = pipeline;
+        pg::CallPg([this] {
+            EnsurePortalSnapshotExists();
+            if (!store::HoldPipeline(request_.pipeline))
+                return; // the first step says so
+            const int64_t due = store::CountLetters(request_.pipeline, request_.filter);
+            pg::AddDueLetters(request_.pipeline, std::min(due, letters_left_));
+        });
         int64_t after_id = INT64_MIN;
         int limit = kMaxLetters;
         while (letters_left_ > 0) {
@@ -86,6 +94,9 @@ class Replay {
         counts_.replayed += step.counts.replayed;
         counts_.duplicates += step.counts.duplicates;
         counts_.failed += step.counts.failed;
+        pg::CallPg([&] {
+            pg::AddReplayProgress(step.counts.replayed, step.counts.duplicates, step.counts.failed);
+        });
         const auto now = std::chrono::steady_clock::now();
         if (now - told_at_ < kTellEvery)
             return;
@@ -111,6 +122,47 @@ class Replay {
     store::ReplayCounts counts_{};
     std::chrono::steady_clock::time_point told_at_ = std::chrono::steady_clock::now();
 };
+
+// Of one pipeline, or of all that there are (null), as pulse.stat_replay shows it. Regime: door.
+store::ReplayCounts
+ReplayLetters(const worker::ReplayRequest &request, int64_t max_letters, const char *pipeline)
+{
+    Replay replay(request, max_letters);
+    if (pipeline != nullptr) {
+        replay.Run(pipeline);
+        return replay.counts();
+    }
+    const char *next = "";
+    while (!replay.IsDone()) {
+        next = pg::CallPg([&]() -> const char * {
+            EnsurePortalSnapshotExists();
+            const char *name = store::NextPipeline(next);
+            // It outlives the commits in between.
+            return name == nullptr ? nullptr : MemoryContextStrdup(PortalContext, name);
+        });
+        if (next == nullptr)
+            break;
+        replay.Run(next);
+    }
+    return replay.counts();
+}
+
+store::ReplayCounts
+ReplayWithProgress(const worker::ReplayRequest &request, int64_t max_letters, const char *pipeline)
+{
+    std::exception_ptr failure;
+    store::ReplayCounts counts{};
+    pg::CallPg([&] { pg::BeginReplayProgress(request.is_dry_run); });
+    try {
+        counts = ReplayLetters(request, max_letters, pipeline);
+    } catch (...) {
+        failure = std::current_exception();
+    }
+    pg::CallPg([] { pg::EndReplayProgress(); });
+    if (failure)
+        std::rethrow_exception(failure);
+    return counts;
+}
 
 // PG regime. In memory that lives as long as the call.
 store::LetterFilter
@@ -187,26 +239,8 @@ PULSE_SQL_FUNCTION(pulse_dlq_replay)
                          errhint("Outside a transaction block every step is committed.")));
 
     sqlapi::Connect(is_atomic);
-    const store::ReplayCounts counts = pg::CallCpp([&] {
-        sqlapi::Replay replay(request, max_letters);
-        if (pipeline != nullptr) {
-            replay.Run(pipeline);
-            return replay.counts();
-        }
-        const char *next = "";
-        while (!replay.IsDone()) {
-            next = pg::CallPg([&]() -> const char * {
-                EnsurePortalSnapshotExists();
-                const char *name = store::NextPipeline(next);
-                // It outlives the commits in between.
-                return name == nullptr ? nullptr : MemoryContextStrdup(PortalContext, name);
-            });
-            if (next == nullptr)
-                break;
-            replay.Run(next);
-        }
-        return replay.counts();
-    });
+    const store::ReplayCounts counts =
+        pg::CallCpp([&] { return sqlapi::ReplayWithProgress(request, max_letters, pipeline); });
     sqlapi::Disconnect();
 
     Datum values[3] = {Int64GetDatum(counts.replayed), Int64GetDatum(counts.duplicates),

@@ -19,7 +19,8 @@ pg::Statement select_share = {"SELECT r.topic, r.partition FROM"
 pg::Statement take_one = {
     "UPDATE pulse.offsets SET fence = fence + 1 WHERE pipeline = $1 AND "
     "topic = $2 AND partition = $3"
-    " RETURNING next_offset, highest_offset, fence, topic_epoch, fp_offset, fp_timestamp, fp_crc",
+    " RETURNING next_offset, highest_offset, fence, topic_epoch, fp_offset, fp_timestamp, fp_crc,"
+    " COALESCE(rejects_accepted_to, 0)",
     3,
     {TEXTOID, TEXTOID, INT4OID},
     nullptr};
@@ -101,6 +102,7 @@ TakePartitions(const char *pipeline, int index, int count, OwnedPartition *parti
             partitions[i].fence = pg::GetInt64(0, 3);
             partitions[i].topic_epoch = pg::GetInt32(0, 4);
             partitions[i].last = GetFingerprint(0, 5);
+            partitions[i].rejects_accepted_to = pg::GetInt64(0, 8);
         }
     });
     return taken;

@@ -12,7 +12,8 @@ struct OwnedPartition {
     char topic[pg::kTopicBytes];
     int32_t partition;
     int64_t next_offset;
-    int64_t highest_offset; // records below it have been read before
+    int64_t highest_offset;      // records below it have been read before
+    int64_t rejects_accepted_to; // the breaker does not count records below it
     int64_t fence;
     int32_t topic_epoch;
     Fingerprint last; // of the last record written

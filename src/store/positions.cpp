@@ -52,6 +52,7 @@ pg::Statement move_partition = {
     "  WHERE pipeline = $1 AND topic = $2 AND partition = $3 FOR UPDATE),"
     " moved AS (UPDATE pulse.offsets SET next_offset = $4, fence = fence + 1,"
     "  topic_epoch = topic_epoch + $6::int,"
+    "  rejects_accepted_to = CASE WHEN NOT $6 THEN rejects_accepted_to END,"
     "  highest_offset = CASE WHEN $6 THEN $7 ELSE GREATEST(highest_offset, $4) END,"
     "  fp_offset = CASE WHEN NOT $6 THEN fp_offset END,"
     "  fp_timestamp = CASE WHEN NOT $6 THEN fp_timestamp END,"
@@ -71,6 +72,18 @@ pg::Statement move_partition = {
     "  $5 FROM old",
     9,
     {TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID, BOOLOID, INT8OID, TEXTOID, TEXTOID},
+    nullptr};
+
+pg::Statement accept_rejects = {
+    "WITH accepted AS (UPDATE pulse.offsets SET rejects_accepted_to = $4"
+    "  WHERE pipeline = $1 AND topic = $2 AND partition = $3 AND next_offset < $4"
+    "  RETURNING next_offset)"
+    " INSERT INTO pulse.offset_log (pipeline, topic, partition, old_offset, new_offset, reason, "
+    "changed_by)"
+    " SELECT $1, $2, $3, next_offset, next_offset, 'rejects accepted up to ' || $4, $5"
+    "  FROM accepted",
+    5,
+    {TEXTOID, TEXTOID, INT4OID, INT8OID, TEXTOID},
     nullptr};
 
 pg::Statement select_unbegun = {
@@ -207,6 +220,17 @@ MovePartition(const char *pipeline, const PartitionOffset &to, const Move &move)
                               CStringGetTextDatum(move.reason),
                               CStringGetTextDatum(move.gap_reason)};
         (void)pg::Execute(&move_partition, arguments);
+    });
+}
+
+void
+AcceptRejects(const char *pipeline, const ingest::PartitionWatermarks &marks, const char *caller)
+{
+    pg::InSpi([&] {
+        Datum arguments[5] = {
+            CStringGetTextDatum(pipeline), CStringGetTextDatum(marks.topic.c_str()),
+            Int32GetDatum(marks.partition), Int64GetDatum(marks.high), CStringGetTextDatum(caller)};
+        (void)pg::Execute(&accept_rejects, arguments);
     });
 }
 

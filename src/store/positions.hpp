@@ -52,6 +52,11 @@ struct Move {
 };
 void MovePartition(const char *pipeline, const PartitionOffset &to, const Move &move);
 
+// The breaker does not count the records that are in the partition now (its row in offset_log moves
+// nothing).
+void AcceptRejects(const char *pipeline, const ingest::PartitionWatermarks &marks,
+                   const char *caller);
+
 constexpr int64_t kAnyTimestamp = -2; // -1 = the record has none
 
 // What LookForRow() found, and of which state of the partition that is true.

@@ -15,19 +15,26 @@ pg::Statement next_pipeline = {
 
 // What an operator set aside, or what crashed the server, comes back only when it is named; a
 // record whose payload was never seen only with a corrected one.
-pg::Statement lock_letters = {
-    "SELECT dlq_id, pg_catalog.octet_length(COALESCE(corrected_value, value)) FROM raw.dlq"
-    " WHERE pipeline = $1 AND dlq_id > $2 AND (status = 'new' OR status = 'parked' AND $3 IS NOT "
-    "NULL)"
-    " AND ($3 IS NULL OR dlq_id = ANY ($3)) AND ($4 IS NULL OR error_code = $4)"
-    " AND ($5 IS NULL OR first_seen_at >= $5)"
-    " AND (error_class <> 'operator' OR $3 IS NOT NULL OR $4 IS NOT NULL)"
-    " AND (value IS NOT NULL OR corrected_value IS NOT NULL OR error_code = 'tombstone')"
+#define PULSE_DUE_LETTERS                                                                          \
+    " FROM raw.dlq WHERE pipeline = $1 AND dlq_id > $2"                                            \
+    " AND (status = 'new' OR status = 'parked' AND $3 IS NOT NULL)"                                \
+    " AND ($3 IS NULL OR dlq_id = ANY ($3)) AND ($4 IS NULL OR error_code = $4)"                   \
+    " AND ($5 IS NULL OR first_seen_at >= $5)"                                                     \
+    " AND (error_class <> 'operator' OR $3 IS NOT NULL OR $4 IS NOT NULL)"                         \
+    " AND (value IS NOT NULL OR corrected_value IS NOT NULL OR error_code = 'tombstone')"          \
     " AND kafka_topic IS NOT NULL AND kafka_partition IS NOT NULL AND kafka_offset IS NOT NULL"
+
+pg::Statement lock_letters = {
+    "SELECT dlq_id, pg_catalog.octet_length(COALESCE(corrected_value, value))" PULSE_DUE_LETTERS
     " ORDER BY dlq_id LIMIT $6 FOR UPDATE SKIP LOCKED",
     6,
     {TEXTOID, INT8OID, INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, INT8OID},
     nullptr};
+
+pg::Statement count_letters = {"SELECT pg_catalog.count(*)" PULSE_DUE_LETTERS,
+                               5,
+                               {TEXTOID, INT8OID, INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID},
+                               nullptr};
 
 // Headers back to bytes: HeadersDatum() the other way round.
 #define PULSE_HEADER_BYTES(part)                                                                   \
@@ -148,10 +155,9 @@ GetLetter(uint64 row)
     return letter;
 }
 
-// Returns how many ids were filled in.
-int
-LockLetters(const char *pipeline, const LetterFilter &filter, int64_t after_id, int limit,
-            int64_t max_bytes, int64_t *ids)
+uint64
+ExecuteFiltered(pg::Statement *statement, const char *pipeline, const LetterFilter &filter,
+                int64_t after_id, int limit)
 {
     char nulls[7] = "      ";
     nulls[2] = filter.ids == nullptr ? 'n' : ' ';
@@ -164,7 +170,15 @@ LockLetters(const char *pipeline, const LetterFilter &filter, int64_t after_id, 
         CStringGetTextDatum(filter.error_code == nullptr ? "" : filter.error_code),
         TimestampTzGetDatum(filter.since),
         Int64GetDatum(limit)};
-    int found = static_cast<int>(pg::Execute(&lock_letters, arguments, nulls));
+    return pg::Execute(statement, arguments, nulls);
+}
+
+// Returns how many ids were filled in.
+int
+LockLetters(const char *pipeline, const LetterFilter &filter, int64_t after_id, int limit,
+            int64_t max_bytes, int64_t *ids)
+{
+    int found = static_cast<int>(ExecuteFiltered(&lock_letters, pipeline, filter, after_id, limit));
     int64_t bytes = 0;
     for (int i = 0; i < found; i++) {
         bytes += pg::GetInt32(i, 2);
@@ -200,6 +214,17 @@ NextPipeline(const char *behind)
         name = found == nullptr ? nullptr : MemoryContextStrdup(context, found);
     });
     return name;
+}
+
+int64_t
+CountLetters(const char *pipeline, const LetterFilter &filter)
+{
+    int64_t count = 0;
+    pg::InSpi([&] {
+        (void)ExecuteFiltered(&count_letters, pipeline, filter, PG_INT64_MIN, 0);
+        count = pg::GetInt64(0, 1);
+    });
+    return count;
 }
 
 void

@@ -48,6 +48,8 @@ bool HoldPipeline(const char *name);
 // The name of the first pipeline behind that one, or null; palloc'd.
 char *NextPipeline(const char *behind);
 
+// How many letters are due now.
+int64_t CountLetters(const char *pipeline, const LetterFilter &filter);
 // Locks letters that are due, in the order of their ids, and visits them: up to limit letters and
 // max_bytes of payload, but one at least. Letters that another replay holds are passed over.
 void TakeLetters(const char *pipeline, const LetterFilter &filter, int64_t after_id, int limit,

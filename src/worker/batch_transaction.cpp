@@ -258,12 +258,20 @@ class BatchTransaction {
         return FingerprintOf(last.kafka_offset, last.timestamp_ms, last.key, last.value);
     }
 
-    // Fresh records only: what was read before has been judged before.
+    // Fresh records only: what was read before has been judged before. What an operator accepted
+    // is judged already, too.
+    bool IsJudged(uint32_t i)
+    {
+        const store::OwnedPartition &partition = *state_.range(i).partition;
+        return batch_.records[i].kafka_offset < partition.highest_offset ||
+               batch_.records[i].kafka_offset < partition.rejects_accepted_to;
+    }
+
     void CheckBreaker()
     {
         breaker_ = pipeline_->breaker;
         for (uint32_t i = state_.begin; i < state_.reached; i++)
-            if (batch_.records[i].kafka_offset >= state_.range(i).partition->highest_offset)
+            if (!IsJudged(i))
                 breaker_.Add(state_.outcomes[i] == Outcome::kRejected);
         if (breaker_.IsTripped(pg::guc_max_error_ratio,
                                static_cast<uint32_t>(pg::guc_error_ratio_min_records)))

@@ -5,6 +5,7 @@
 #include "base/fault.hpp"
 #include "pg/xact.hpp"
 #include "store/pipelines.hpp"
+#include "store/positions.hpp"
 #include "worker/lost_offsets.hpp"
 #include "worker/worker_slots.hpp"
 #include "pg/prelude.hpp"
@@ -16,6 +17,7 @@ using pg::State;
 namespace {
 
 constexpr int64_t kShortWaitUs = 1000000;
+constexpr const char *kForce = "force";
 
 // PG regime.
 bool
@@ -246,10 +248,9 @@ Commands::Advance(Running *command)
         Finish(*command, "00000", "", "");
         return true;
     case pg::CommandKind::kResume:
-        SetDesired(command, "running");
-        pg::CallPg([&] { ForgiveWorkers(command->pipeline.c_str()); });
-        known->probed_at = 0;
-        Finish(*command, "00000", "", "");
+        if (command->argument == kForce)
+            return command->is_asking ? false : Ask(command, known);
+        Resume(command, known);
         return true;
     case pg::CommandKind::kAcceptGap:
         if (!command->is_asking &&
@@ -267,16 +268,47 @@ Commands::Advance(Running *command)
 }
 
 void
-Commands::TakeWatermarks(const ingest::WatchAnswer &answer)
+Commands::Resume(Running *command, KnownPipeline *known)
 {
-    for (size_t i = 0; i < running_.size(); i++) {
-        if (running_[i].id != answer.id)
-            continue;
-        bool failed = !answer.error.empty();
-        Finish(running_[i], failed ? "08000" : "00000", answer.error, "");
-        running_.erase(running_.begin() + static_cast<long>(i));
+    SetDesired(command, "running");
+    pg::CallPg([&] { ForgiveWorkers(command->pipeline.c_str()); });
+    known->probed_at = 0;
+    Finish(*command, "00000", "", "");
+}
+
+// resume(name, force => true): the ends of the log are known now.
+void
+Commands::AcceptRejects(Running *command, const ingest::WatchAnswer &answer)
+{
+    auto entry = pipelines_->find(command->pipeline);
+    if (entry == pipelines_->end()) {
+        Finish(*command, "42704", "pipeline \"" + command->pipeline + "\" does not exist", "");
         return;
     }
+    bool is_done = ChangeOrRefuse(*command, [&] {
+        for (const ingest::PartitionWatermarks &marks : answer.watermarks)
+            pg::CallPg([&] {
+                store::AcceptRejects(command->pipeline.c_str(), marks, command->caller.c_str());
+            });
+    });
+    if (!is_done)
+        return;
+    entry->second.assignment_version = NextAssignment(); // a worker that runs reads it, too
+    Resume(command, &entry->second);
+}
+
+void
+Commands::TakeWatermarks(const ingest::WatchAnswer &answer)
+{
+    Running command;
+    if (!TakeAsking(answer.id, &command))
+        return;
+    if (!answer.error.empty())
+        Finish(command, "08000", answer.error, "Nothing was changed.");
+    else if (command.kind == pg::CommandKind::kResume)
+        AcceptRejects(&command, answer);
+    else
+        Finish(command, "00000", "", "");
 }
 
 } // namespace pulse::worker

@@ -65,6 +65,8 @@ class Commands {
     void AcceptGap(const Running &command, const ingest::WatchAnswer &answer);
     void Skip(const Running &command, const ingest::FetchedRecord &record, const char *error_code);
     void SetDesired(Running *command, const char *state);
+    void Resume(Running *command, KnownPipeline *known);
+    void AcceptRejects(Running *command, const ingest::WatchAnswer &answer);
     void MoveSeeked(const Running &command, const ingest::WatchAnswer &answer);
     void Finish(const Running &command, const std::string &sqlstate, const std::string &message,
                 const std::string &hint);

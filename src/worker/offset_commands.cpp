@@ -81,7 +81,8 @@ Commands::Ask(Running *command, KnownPipeline *known)
 {
     auto config = ConfigOf(*known);
     ingest::WatchRequest request;
-    bool is_about_partitions = command->kind != pg::CommandKind::kWatermarks;
+    bool is_about_partitions =
+        command->kind != pg::CommandKind::kWatermarks && command->kind != pg::CommandKind::kResume;
     if (config.ok() && is_about_partitions) {
         request.kind = command->kind == pg::CommandKind::kSkip
                            ? ingest::WatchRequest::Kind::kRead

@@ -329,7 +329,9 @@ class Worker {
         std::string hint =
             "Nothing of the last batch was written. Mend the producer or the table, then "
             "call pulse.resume('" +
-            std::string(pipeline_.definition.name) + "').";
+            std::string(pipeline_.definition.name) +
+            "'); with force => true it takes the rejects that are in the topics now for dead "
+            "letters.";
         pg::InTransaction([&] {
             pg::CallPg([&] { StopInTable(my_slot->pipeline, reason.c_str(), hint.c_str()); });
         });

@@ -1,5 +1,6 @@
 """A deploy that breaks every message stops the pipeline instead of filling raw.dlq."""
 
+import psycopg
 import pytest
 
 from harness.events import SPOILERS, stream
@@ -145,3 +146,51 @@ def test_records_read_again_do_not_count(pulse):
     pulse.wait_caught_up()
     assert pulse.count("raw.dlq") == 1500 and pulse.count() == 2
     pulse.verify()
+
+
+OFF_UNTIL = "SELECT topic, partition, breaker_off_until FROM pulse.stat_partition"
+
+
+@ONE_PARTITION
+@ONE_BATCH
+@pytest.mark.server(pulse__batch_max_rows=2000)
+def test_force_accepts_the_rejects_of_that_moment_and_no_later_ones(pulse):
+    produce_while_paused(pulse, [event()] + broken(5000))
+    check_stopped(pulse, 0, 0)
+    # Killed in the middle of what was accepted: what an operator allowed once holds.
+    pulse.arm("after_letters", "kill", passes=2)
+    pulse.query("SELECT pulse.resume('events', force => true)")
+    assert pulse.query(OFF_UNTIL) == [(pulse.topic, 0, 5001)]
+    pulse.wait_fault()
+    pulse.wait_caught_up()
+    assert pulse.count("raw.dlq") == 5000 and pulse.count() == 1
+    assert pulse.query(OFF_UNTIL) == [(pulse.topic, 0, None)]
+    assert pulse.query("SELECT old_offset, new_offset, reason FROM pulse.offset_log WHERE reason LIKE 'rejects%'") == \
+        [(0, 0, "rejects accepted up to 5001")]
+    pulse.verify()
+
+    produce_while_paused(pulse, broken(3000))
+    check_stopped(pulse, 5001, 5000)
+    pulse.query("SELECT pulse.resume('events', true)")
+    pulse.wait_caught_up()
+    assert pulse.count("raw.dlq") == 8000
+    pulse.check()
+
+
+@pytest.mark.topic(partitions=3)
+def test_force_while_it_runs_and_without_a_broker(pulse, how_many):
+    """Accepted ahead of the trouble: the pipeline never stops."""
+    pulse.query("SELECT pulse.pause('events')")
+    pulse.produce(broken(6000))
+    pulse.query("SELECT pulse.resume('events', force => true)")
+    pulse.wait_caught_up()
+    assert pulse.count("raw.dlq") == 6000 and pulse.state() in ("running", "idle")
+    pulse.query("SELECT pulse.pause('events')")
+    pulse.query("SELECT pulse.alter_pipeline('events', '{\"brokers\": \"127.0.0.1:1\"}')")
+    with pytest.raises(psycopg.errors.ConnectionException):
+        pulse.query("SELECT pulse.resume('events', force => true)")
+    assert pulse.value("SELECT desired_state FROM pulse.pipelines") == "paused"
+    pulse.query("SELECT pulse.alter_pipeline('events', '{\"brokers\": null}')")
+    pulse.query("SELECT pulse.resume('events')")
+    pulse.wait_caught_up()
+    pulse.check()

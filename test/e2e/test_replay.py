@@ -197,6 +197,7 @@ def test_killed_replays_beside_a_running_pipeline_lose_nothing(pulse, how_many):
         os.kill(session.pid, signal.SIGCONT)
         session.join(60)
         assert isinstance(session.error, psycopg.OperationalError), session.result
+        pulse.wait_for("SELECT NOT EXISTS (SELECT FROM pulse.stat_replay)")
         pulse.verify()
     pulse.disarm()
     done = pulse.value("SELECT count(*) FROM raw.dlq WHERE status = 'replayed'")
@@ -242,10 +243,14 @@ def test_a_cancelled_replay_keeps_the_steps_before(pulse):
     pulse.arm("replay_rows", "stop", passes=2)
     session = Session(pulse, "error_code => 'too_old', since => '2000-01-01'")
     pulse.wait_fault()
-    pulse.query("SELECT pg_cancel_backend(%s)", session.pid)
+    progress = "SELECT pid, pipeline, is_dry_run, letters_due, replayed, duplicates, failed, last_step_at > started_at " \
+               "FROM pulse.stat_replay"
+    assert pulse.query(progress) == [(session.pid, "events", False, 2_500, 1_000, 0, 0, True)]
+    pulse.query("SELECT pg_cancel_backend((SELECT pid FROM pulse.stat_replay))")
     os.kill(session.pid, signal.SIGCONT)
     session.join(60)
     assert isinstance(session.error, psycopg.errors.QueryCanceled)
+    assert pulse.query(progress) == []
     assert "1000 dead letters" in str(session.error)
     pulse.disarm()
     assert pulse.query(BY_STATUS) == [("new", 1_500), ("replayed", 1_000)]
