@@ -1,7 +1,6 @@
 """Passwords and certificates against a broker that asks for them; who sees what, and who may do what."""
 
 import json
-import os
 import uuid
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from harness import place
 from harness.events import stream
 from harness.pipeline import event
 from harness.place import wait_until
-from harness.secure import MECHANISMS, PASSWORD, USER, SecureBroker
+from harness.secure import MECHANISMS, PASSWORD, SecureBroker
 
 ONE_PARTITION = pytest.mark.topic(partitions=1)
 
@@ -32,26 +31,14 @@ def broker(secure_broker):
 
 @pytest.fixture
 def secrets(broker, tmp_path_factory):
-    """write(**properties): the secrets file, as an operator edits it."""
+    """write(**properties): broker.write_secrets() into a file of the test's own."""
     path = place.private() / f"secrets-{uuid.uuid4().hex[:8]}"
 
     def write(**properties):
-        lines = {"sasl.username": USER, "sasl.password": PASSWORD, "ssl.ca.location": broker.authority,
-                 **{name.replace("__", "."): value for name, value in properties.items()}}
-        new = path.with_suffix(".new")
-        new.write_text("# of the test\n" + "".join(f"{key} = {value}\n" for key, value in lines.items()))
-        new.chmod(0o600)
-        place.give_to_server(new)
-        os.rename(new, path)
-        return path
+        return broker.write_secrets(path, **properties)
 
     yield write
     path.unlink(missing_ok=True)
-
-
-def secure_settings(broker, mechanism="SCRAM-SHA-512"):
-    return {"pulse__brokers": broker.secure_address,
-            "pulse__kafka_options": f"security.protocol=SASL_SSL, sasl.mechanism={mechanism}"}
 
 
 def everything_told(pulse):
@@ -84,7 +71,7 @@ def check_not_told(pulse, *secrets):
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_records_come_through_tls_and_a_password(make_pulse, broker, topic, secrets, mechanism):
-    pulse = make_pulse(broker, topic, pulse__secrets_file=secrets(), **secure_settings(broker, mechanism))
+    pulse = make_pulse(broker, topic, pulse__secrets_file=secrets(), **broker.server_settings(mechanism))
     pulse.produce([value for _, value in stream(3000)] + [b"{"])
     pulse.wait_caught_up()
     assert pulse.count() == 3000 and pulse.letters("error_code") == [("syntax",)]
@@ -99,7 +86,7 @@ def test_certificates_in_the_file_itself(make_pulse, broker, topic, secrets):
     path = secrets(ssl__ca__pem=pem)
     text = path.read_text()
     path.write_text("\n".join(line for line in text.splitlines() if not line.startswith("ssl.ca.location")))
-    pulse = make_pulse(broker, topic, pulse__secrets_file=path, **secure_settings(broker))
+    pulse = make_pulse(broker, topic, pulse__secrets_file=path, **broker.server_settings())
     pulse.produce([event(event_id="1")])
     pulse.wait_caught_up()
     assert pulse.rows("event_id") == [("1",)]
@@ -109,7 +96,7 @@ def test_certificates_in_the_file_itself(make_pulse, broker, topic, secrets):
 @ONE_PARTITION
 def test_wrong_password_is_said_and_mended_by_editing_the_file(make_pulse, broker, topic, secrets):
     wrong = "Wrong-Staple-4402"
-    pulse = make_pulse(broker, topic, pulse__secrets_file=secrets(sasl__password=wrong), **secure_settings(broker))
+    pulse = make_pulse(broker, topic, pulse__secrets_file=secrets(sasl__password=wrong), **broker.server_settings())
     wait_until(lambda: "uthentication failed" in (pulse.reason() or ""), "the reason to be shown", 60)
     assert pulse.state() in ("starting", "retrying")
     check_not_told(pulse, wrong)
@@ -139,7 +126,7 @@ def test_a_stranger_s_certificate_is_not_trusted(make_pulse, broker, topic, secr
     other.authority = other.directory / "authority.pem"
     other._make_certificates()
     path = secrets(ssl__ca__location=other.authority)
-    pulse = make_pulse(broker, topic, pulse__secrets_file=path, **secure_settings(broker))
+    pulse = make_pulse(broker, topic, pulse__secrets_file=path, **broker.server_settings())
     wait_until(lambda: "certificate verify failed" in (pulse.reason() or ""), "the reason to be shown", 60)
     secrets()
     broker.produce(topic, [event(event_id="1")])
@@ -160,7 +147,7 @@ def test_a_stranger_s_certificate_is_not_trusted(make_pulse, broker, topic, secr
 def test_a_bad_secrets_file_is_named_without_its_contents(make_pulse, broker, topic, secrets, fault, says):
     path = secrets()
     fault(path)
-    pulse = make_pulse(broker, topic, pulse__secrets_file=path, **secure_settings(broker))
+    pulse = make_pulse(broker, topic, pulse__secrets_file=path, **broker.server_settings())
     wait_until(lambda: says in (pulse.reason() or ""), "the reason to be shown", 60)
     assert pulse.state() == "failed" and "secrets_file" in pulse.reason().replace("secrets file", "secrets_file")
     check_not_told(pulse, PASSWORD)

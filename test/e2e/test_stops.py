@@ -2,31 +2,33 @@
 
 import signal
 import time
+import uuid
 
 import pytest
+from harness import place
 from harness.load import trial
 from harness.place import Process, children, wait_until
+from harness.secure import SecureBroker
 
 pytestmark = pytest.mark.server(pulse__batch_max_rows=500, pulse__workers=2)
 
 RATE = 1000
 
 
-def test_fast_stop_whatever_the_broker_does(make_pulse, proxied_broker, proxy, how_many):
-    pulse = make_pulse(proxied_broker, proxied_broker.create_topic("events"), pulse__brokers=proxy.address)
+def stop_again_and_again(pulse, broker, proxy, count):
     took = {"up": [], "frozen": [], "black hole": []}
     with trial(pulse, seed=301, rate=RATE) as run:
-        for stop in range(how_many(6, 201)):
+        for stop in range(count):
             run.progress(at_most=600)
             how = list(took)[stop % 3]
             if how == "frozen":
-                proxied_broker.freeze()
+                broker.freeze()
             elif how == "black hole":
                 proxy.black_hole()
             began = time.monotonic()
             pulse.cluster.stop("fast")
             took[how].append(time.monotonic() - began)
-            proxied_broker.thaw()
+            broker.thaw()
             proxy.clear()
             pulse.cluster.start()
             run.resumed(time.time())
@@ -36,6 +38,23 @@ def test_fast_stop_whatever_the_broker_does(make_pulse, proxied_broker, proxy, h
     assert every[len(every) * 99 // 100 - 1] < 2
     assert every[-1] < 5
     assert "terminated by signal" not in pulse.cluster.log_text()
+
+
+def test_fast_stop_whatever_the_broker_does(make_pulse, proxied_broker, proxy, how_many):
+    pulse = make_pulse(proxied_broker, proxied_broker.create_topic("events"), pulse__brokers=proxy.address)
+    stop_again_and_again(pulse, proxied_broker, proxy, how_many(6, 201))
+
+
+def test_fast_stop_of_connections_with_tls_and_a_password(make_pulse, proxy, how_many):
+    directory = place.private() / f"e2e-broker-{uuid.uuid4().hex[:8]}"
+    broker = SecureBroker(directory).create(behind=proxy).start()
+    try:
+        secrets = broker.write_secrets(directory / "secrets")
+        pulse = make_pulse(broker, broker.create_topic("events"), pulse__secrets_file=secrets, **broker.server_settings())
+        stop_again_and_again(pulse, broker, proxy, how_many(6, 201))
+    finally:
+        broker.thaw()
+        broker.destroy()
 
 
 def test_cancelled_statements_and_reloads_are_harmless(pulse, how_many):

@@ -1,5 +1,6 @@
 """A broker that also listens with TLS and asks for a password, beside its plain listener."""
 
+import os
 import shutil
 
 from . import place
@@ -11,7 +12,7 @@ MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN")
 
 LISTENERS = """
 listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure_port},{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{advertised_port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL
 sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN
 listener.name.secure.scram-sha-256.sasl.jaas.config=\
@@ -29,19 +30,23 @@ class SecureBroker(Broker):
     """As Broker; `secure_address` is the listener with SASL over TLS, `authority` the certificate
     that signed its own."""
 
-    def create(self):
+    def create(self, behind=None):
+        """With behind (a Proxy without target) clients of the secure listener are led there."""
         super().create()
         self.authority = self.directory / "authority.pem"
         self._make_certificates()
         secure_port = place.free_port()
-        (self.directory / "secure-port").write_text(f"{secure_port}\n")
+        if behind is not None:
+            behind.target_port = secure_port
+        advertised_port = secure_port if behind is None else behind.port
+        (self.directory / "secure-port").write_text(f"{advertised_port}\n")
         properties = self.directory / "server.properties"
         text = properties.read_text()
         controller = text.split("listeners=", 1)[1].split("\n", 1)[0].split(",")[1]
         # The last of two lines for a property counts.
         properties.write_text(text + LISTENERS.format(
-            port=self.port, secure_port=secure_port, controller=controller, user=USER,
-            password=PASSWORD, keystore=self.directory / "server.pem"))
+            port=self.port, secure_port=secure_port, advertised_port=advertised_port,
+            controller=controller, user=USER, password=PASSWORD, keystore=self.directory / "server.pem"))
         shutil.rmtree(self.data)
         scram = [part for mechanism in MECHANISMS[:2] for part in
                  ("--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]")]
@@ -52,6 +57,22 @@ class SecureBroker(Broker):
     @property
     def secure_address(self):
         return f"127.0.0.1:{(self.directory / 'secure-port').read_text().strip()}"
+
+    def write_secrets(self, path, **properties):
+        """The secrets file for it, replaced whole, as an operator edits it."""
+        lines = {"sasl.username": USER, "sasl.password": PASSWORD, "ssl.ca.location": self.authority,
+                 **{name.replace("__", "."): value for name, value in properties.items()}}
+        new = path.with_suffix(".new")
+        new.write_text("# of the test\n" + "".join(f"{key} = {value}\n" for key, value in lines.items()))
+        new.chmod(0o600)
+        place.give_to_server(new)
+        os.rename(new, path)
+        return path
+
+    def server_settings(self, mechanism="SCRAM-SHA-512"):
+        """To read from it, without the secrets."""
+        return {"pulse__brokers": self.secure_address,
+                "pulse__kafka_options": f"security.protocol=SASL_SSL, sasl.mechanism={mechanism}"}
 
     def _make_certificates(self):
         """An authority of our own, and the server's certificate for the loopback address."""
