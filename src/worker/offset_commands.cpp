@@ -152,10 +152,15 @@ Commands::AssignAgain(const std::string &pipeline)
         entry->second.assignment_version = NextAssignment();
 }
 
-// Runs change() in a transaction; false when it failed, and the caller has been told.
+// Runs change() in a transaction; false when it failed, and the caller has been told, or when the
+// caller has given up while the broker was asked.
 bool
 Commands::ChangeOrRefuse(const Running &command, const std::function<void()> &change)
 {
+    if (IsGivenUp(command)) {
+        Finish(command, "57014", "", "");
+        return false;
+    }
     std::string trouble;
     std::string sqlstate;
     try {

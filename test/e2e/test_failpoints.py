@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from harness import place
 from harness.load import Auditor, look, records
-from harness.pipeline import Pulse
+from harness.pipeline import Pulse, event
 from harness.place import Process, wait_until
 from harness.postgres import Cluster
 
@@ -124,6 +124,38 @@ def test_fault_while_a_worker_leaves_loses_nothing(line, action):
     if action == "kill":
         line.cluster.wait_recovered(mark)
     prove(line)
+
+
+def test_seek_given_up_moves_nothing(pulse):
+    """Cancelled when the broker has answered already and the coordinator is about to move the offsets."""
+    pulse.produce([event() for _ in range(30)])
+    pulse.wait_caught_up()
+    coordinator, ends = Process(pulse.cluster.backends("pulse coordinator")[0]), pulse.offsets()
+    pulse.arm("before_seek", "stop")
+    pulse.wait_for("SELECT current_setting('pulse.fault') <> ''")
+    outcome = []
+
+    def ask(caller):
+        try:
+            caller.execute("SELECT pulse.seek('events', 'earliest')")
+        except psycopg.errors.QueryCanceled as error:
+            outcome.append(error.sqlstate)
+    with pulse.connect() as caller:
+        asking = threading.Thread(target=ask, args=(caller,))
+        asking.start()
+        try:
+            pulse.wait_fault()
+            caller.cancel()
+            asking.join(30)
+        finally:
+            coordinator.send(signal.SIGCONT)
+    assert outcome == ["57014"]
+    pulse.produce([event()])
+    pulse.wait_caught_up()  # the worker is back
+    assert pulse.value("SELECT count(*) FROM pulse.offset_log WHERE reason = 'seek'") == 0
+    assert sum(pulse.offsets().values()) == sum(ends.values()) + 1
+    assert pulse.value("SELECT sum(records) FROM pulse.offsets") == 31
+    pulse.check()
 
 
 @pytest.mark.parametrize("point", ("before_seek", "after_seek"))
