@@ -182,8 +182,11 @@ BEGIN
     END IF;
     -- The oldest pipeline of a table has adopted the rows that no living one wrote; others have adopted rows of each other.
     UPDATE pulse.offsets h
-       SET adopted_rows = o.rows - o.expired_rows + CASE WHEN (mine.created_at, mine.name) < (heir.created_at, heir.name)
-                                                         THEN o.adopted_rows ELSE h.adopted_rows END
+       SET adopted_rows = o.rows - o.expired_rows
+                        + (SELECT coalesce(sum(r.replayed), 0) FROM pulse.replays r
+                            WHERE r.pipeline = mine.name AND r.topic = o.topic AND r.partition = o.partition)
+                        + CASE WHEN (mine.created_at, mine.name) < (heir.created_at, heir.name)
+                               THEN o.adopted_rows ELSE h.adopted_rows END
       FROM pulse.offsets o
      WHERE h.pipeline = heir.name AND o.pipeline = mine.name AND h.topic = o.topic AND h.partition = o.partition;
     -- In the order of a batch. Of days that retention dropped nobody counts again: those stay as they are.

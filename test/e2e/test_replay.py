@@ -156,6 +156,23 @@ def test_drop_and_create_again_adds_up(pulse):
     pulse.verify()
 
 
+def test_who_writes_on_alone_accounts_for_rows_that_were_replayed(pulse):
+    pulse.query("SELECT pulse.create_pipeline('heir', %s, 'raw.events', '{\"start_position\": \"latest\"}')", [pulse.topic])
+    pulse.wait_for("SELECT count(*) = 3 FROM pulse.offsets WHERE pipeline = 'heir'", "the heir to have a place")
+    refuse_old(pulse)
+    pulse.query("SELECT pulse.pause('heir')")
+    pulse.produce([event(event_timestamp=hours_ago(2)) for _ in range(10)])
+    pulse.wait_caught_up()
+    alter(pulse, reject_older_than=None)
+    assert replay(pulse, "'events'") == (10, 0, 0)
+    pulse.query("SELECT pulse.drop_pipeline('events')")
+    pulse.query("SELECT pulse.resume('heir')")
+    pulse.name = "heir"
+    pulse.wait_caught_up()  # it finds all of them written
+    assert pulse.value("SELECT sum(duplicates) FROM pulse.offsets WHERE pipeline = 'heir'") == 10
+    pulse.verify()
+
+
 class Session(threading.Thread):
     """A replay in a session of its own, which may be ended by others."""
 
