@@ -23,6 +23,7 @@ from .postgres import Installation, locked
 
 TEST = place.ROOT / "test"
 MINUTE = 60
+NOTHING_SELECTED = 5  # exit code of pytest
 
 
 @dataclass
@@ -229,6 +230,8 @@ def pytest(folder, soak):
         timeout=(24 * 60 if soak else 60) * MINUTE, env=env)
     if not report.exists():
         return Tally(failed=1)
+    if code == NOTHING_SELECTED and os.environ.get("PYTEST"):
+        return None  # the tests that were asked for are in another folder, or main() finds none at all
     tally = Tally()
     for case in ElementTree.parse(report).iter("testcase"):
         if case.find("failure") is not None or case.find("error") is not None:
