@@ -36,3 +36,16 @@
   {%- set newest = run_query("select coalesce(max(" ~ column ~ "), '-infinity')::text as newest from " ~ relation) -%}
   {{ return("'" ~ newest.rows[0]['newest'] ~ "'::timestamptz") }}
 {%- endmacro %}
+
+{#- The first day or week of a table whose rows are newer than what this model has taken in: here its
+    tail begins. -#}
+{% macro first_changed(relation, day) -%}
+  {%- if not execute -%}
+    {{ return("'infinity'::date") }}
+  {%- endif -%}
+  {%- set first = run_query("
+      select coalesce(min(" ~ day ~ ")::text, 'infinity') as first
+      from " ~ relation ~ "
+      where last_ingested_at > " ~ read_since(this, 'last_ingested_at')).rows[0]['first'] -%}
+  {{ return("'" ~ first ~ "'::date") }}
+{%- endmacro %}

@@ -2,7 +2,8 @@
     moment on; what the table has of that key from there on is replaced. Unlike merge and delete+insert
     by row, rows that are no more (two sessions that became one) go away.
 
-    config: unique_key, the key (one column); meta.tail, the column that orders its rows. -#}
+    config: meta.tail, the column that orders the rows; unique_key, the key (one column). Without a key
+    everything in the table is of one. -#}
 {% macro get_incremental_replace_tail_sql(arg_dict) -%}
   {%- set target = arg_dict['target_relation'] -%}
   {%- set source = arg_dict['temp_relation'] -%}
@@ -10,6 +11,10 @@
   {%- set tail = config.require('meta')['tail'] -%}
   {%- set columns = get_quoted_csv(arg_dict['dest_columns'] | map(attribute='name')) -%}
 
+  {% if key is none %}
+  delete from {{ target }}
+  where {{ tail }} >= (select min({{ tail }}) from {{ source }});
+  {% else %}
   analyze {{ source }};
 
   delete from {{ target }} as old_rows
@@ -19,6 +24,7 @@
       group by {{ key }}
   ) as tails
   where old_rows.{{ key }} = tails.{{ key }} and old_rows.{{ tail }} >= tails.since;
+  {% endif %}
 
   insert into {{ target }} ({{ columns }})
   select {{ columns }}

@@ -7,7 +7,8 @@ import pytest
 from clickstream import arrivals, generate
 from oracle import COLUMNS, sessions_of, truth
 
-TABLES = ("int_events_sessionized", "int_user_days", "fct_sessions", "fct_funnel_daily", "fct_user_engagement_daily",
+TABLES = ("int_events_sessionized", "int_user_days", "int_event_days", "int_session_days", "int_returns_daily",
+          "int_cohort_weeks", "fct_sessions", "fct_funnel_daily", "fct_user_engagement_daily",
           "fct_retention_weekly", "fct_landing_pages", "fct_late_events_daily", "fct_dead_letters_daily", "dim_users",
           "dim_dates")
 

@@ -7,7 +7,7 @@
             {'columns': ['user_id', 'event_timestamp']},
             {'columns': ['ingested_at']},
         ],
-        post_hook='analyze {{ this }}'
+        post_hook='{{ analyze_when_new() }}'
     )
 }}
 
@@ -15,6 +15,7 @@
     'event_id', 'event_type', 'user_id', 'event_timestamp', 'arrived_at', 'arrival_delay', 'is_late',
     'ingested_at', 'funnel_step', 'page_url', 'page', 'referrer', 'device'
 ] %}
+{%- set timeout = "interval '" ~ var('pulse__session_timeout_minutes') ~ " minutes'" %}
 {%- set in_order %}partition by user_id order by event_timestamp, funnel_step, event_id collate "C"{% endset %}
 
 with new_events as (
@@ -30,9 +31,9 @@ with new_events as (
 ),
 
 {% if is_incremental() -%}
--- Of each user who has new events, everything from the begin of the last session that began before the
--- earliest of them. Whatever is older is further away than the timeout and stays as it is; whatever is
--- newer may have to be joined or cut anew.
+-- Of each user who has new events, everything from the earliest of them on, or from the begin of the session
+-- it goes on with. Whatever is older is further away than the timeout and stays as it is; whatever is newer
+-- may have to be joined or cut anew.
 touched as (
 
     select
@@ -55,7 +56,10 @@ tails as (
             earlier.session_started_at,
             earlier.visit_started_at
         from {{ this }} as earlier
-        where earlier.user_id = touched.user_id and earlier.event_timestamp <= touched.earliest
+        where
+            earlier.user_id = touched.user_id
+            and earlier.event_timestamp <= touched.earliest
+            and earlier.event_timestamp >= touched.earliest - {{ timeout }}
         order by earlier.event_timestamp desc
         limit 1
     ) as sessions on true
@@ -111,7 +115,7 @@ flagged as (
         *,
         coalesce(
             event_timestamp - lag(event_timestamp) over ({{ in_order }})
-            > interval '{{ var("pulse__session_timeout_minutes") }} minutes',
+            > {{ timeout }},
             first_visit_started_at is null
         ) as starts_visit
     from events

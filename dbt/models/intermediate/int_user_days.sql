@@ -4,9 +4,10 @@
         unique_key=['user_id', 'activity_date'],
         indexes=[
             {'columns': ['user_id', 'activity_date'], 'unique': true},
+            {'columns': ['activity_date']},
             {'columns': ['last_ingested_at']},
         ],
-        post_hook='analyze {{ this }}'
+        post_hook='{{ analyze_when_new() }}'
     )
 }}
 

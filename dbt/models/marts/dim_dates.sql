@@ -4,7 +4,7 @@ with bounds as (
     select
         min(activity_date) as first_date,
         max(activity_date) as last_date
-    from {{ ref('int_user_days') }}
+    from {{ ref('int_event_days') }}
 
 ),
 

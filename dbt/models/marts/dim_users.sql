@@ -1,8 +1,38 @@
-with sessions as (
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='delete+insert',
+        unique_key='user_id',
+        indexes=[
+            {'columns': ['user_id'], 'unique': true},
+            {'columns': ['last_ingested_at']},
+        ]
+    )
+}}
+
+with {% if is_incremental() -%}
+touched as (
+
+    select distinct user_id
+    from {{ ref('fct_sessions') }}
+    where last_ingested_at > {{ read_since(this, 'last_ingested_at') }}
+
+),
+
+sessions as (
+
+    select known.*
+    from {{ ref('fct_sessions') }} as known
+    inner join touched on known.user_id = touched.user_id
+
+),
+{%- else -%}
+sessions as (
 
     select * from {{ ref('fct_sessions') }}
 
 ),
+{%- endif %}
 
 totals as (
 
@@ -13,7 +43,8 @@ totals as (
         count(*) as sessions,
         sum(events)::bigint as events,
         count(*) filter (where is_converted) as conversions,
-        bool_or(is_continued) as has_endless_session
+        bool_or(is_continued) as has_endless_session,
+        max(last_ingested_at) as last_ingested_at
     from sessions
     group by user_id
 
@@ -30,7 +61,8 @@ select
     totals.sessions,
     totals.events,
     totals.conversions,
-    totals.has_endless_session
+    totals.has_endless_session,
+    totals.last_ingested_at
 from totals
-inner join sessions as first_sessions
+inner join {{ ref('fct_sessions') }} as first_sessions
     on totals.user_id = first_sessions.user_id and totals.first_seen_at = first_sessions.session_started_at

@@ -7,41 +7,6 @@ with days as (
 
 ),
 
-anyhow as (
-
-    select
-        {%- for step in steps %}
-        count(*) filter (where has_step_{{ loop.index0 }}) as users_{{ loop.index0 }},
-        {%- endfor %}
-        activity_date as date_day
-    from {{ ref('int_user_days') }}
-    group by activity_date
-
-),
-
-furthest as (
-
-    select
-        session_date,
-        user_id,
-        max(ordered_steps) as ordered_steps
-    from {{ ref('fct_sessions') }}
-    group by session_date, user_id
-
-),
-
-in_order as (
-
-    select
-        {%- for step in steps %}
-        count(*) filter (where ordered_steps > {{ loop.index0 }}) as users_{{ loop.index0 }},
-        {%- endfor %}
-        session_date as date_day
-    from furthest
-    group by session_date
-
-),
-
 step_counts as (
 
     {%- for step in steps %}
@@ -54,10 +19,10 @@ step_counts as (
         {{ loop.index0 }}::smallint as funnel_step,
         '{{ step }}' as step_name,
         coalesce(anyhow.users_{{ loop.index0 }}, 0) as users,
-        coalesce(in_order.users_{{ loop.index0 }}, 0) as users_ordered
+        coalesce(in_order.users_ordered_{{ loop.index0 }}, 0) as users_ordered
     from days
-    left join anyhow on days.date_day = anyhow.date_day
-    left join in_order on days.date_day = in_order.date_day
+    left join {{ ref('int_event_days') }} as anyhow on days.date_day = anyhow.activity_date
+    left join {{ ref('int_session_days') }} as in_order on days.date_day = in_order.session_date
     {%- endfor %}
 
 ),

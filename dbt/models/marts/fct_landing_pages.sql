@@ -1,3 +1,15 @@
+{{
+    config(
+        materialized='incremental',
+        incremental_strategy='replace_tail',
+        meta={'tail': 'session_date'},
+        indexes=[
+            {'columns': ['session_date', 'landing_page'], 'unique': true},
+            {'columns': ['last_ingested_at']},
+        ]
+    )
+}}
+
 with per_user as (
 
     select
@@ -9,8 +21,12 @@ with per_user as (
         count(*) filter (where is_engaged) as engaged_sessions,
         count(*) filter (where is_converted) as conversions,
         sum(page_views) as page_views,
-        sum(duration) as duration
+        sum(duration) as duration,
+        max(last_ingested_at) as last_ingested_at
     from {{ ref('fct_sessions') }}
+    {%- if is_incremental() %}
+    where session_date >= {{ first_changed(ref('fct_sessions'), 'session_date') }}
+    {%- endif %}
     group by session_date, coalesce(landing_page, '(none)'), user_id
 
 )
@@ -26,6 +42,7 @@ select
     sum(page_views)::bigint as page_views,
     round(sum(bounces) / sum(sessions), 4) as bounce_rate,
     round(sum(conversions) / sum(sessions), 4) as conversion_rate,
-    sum(duration) / sum(sessions)::double precision as average_duration
+    sum(duration) / sum(sessions)::double precision as average_duration,
+    max(last_ingested_at) as last_ingested_at
 from per_user
 group by session_date, landing_page

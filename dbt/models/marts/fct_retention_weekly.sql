@@ -1,29 +1,10 @@
-with user_weeks as (
-
-    select distinct
-        user_id,
-        date_trunc('week', activity_date::timestamp)::date as active_week
-    from {{ ref('int_user_days') }}
-
-),
-
-since_first as (
-
-    select
-        active_week,
-        min(active_week) over (partition by user_id) as cohort_week
-    from user_weeks
-
-),
-
-active as (
+with active as (
 
     select
         cohort_week,
         active_week,
-        count(*) as active_users
-    from since_first
-    group by cohort_week, active_week
+        active_users
+    from {{ ref('int_cohort_weeks') }}
 
 ),
 

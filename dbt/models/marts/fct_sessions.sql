@@ -10,7 +10,7 @@
             {'columns': ['session_date']},
             {'columns': ['last_ingested_at']},
         ],
-        post_hook='analyze {{ this }}'
+        post_hook='{{ analyze_when_new() }}'
     )
 }}
 

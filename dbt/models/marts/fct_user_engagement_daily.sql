@@ -1,45 +1,50 @@
 {%- set windows = {'wau': 7, 'mau': 30} %}
 
-with user_days as (
+with returns as (
 
     select
         activity_date,
-        lag(activity_date) over days_of_user as previous_date,
-        lead(activity_date) over days_of_user as next_date
-    from {{ ref('int_user_days') }}
-    window days_of_user as (partition by user_id order by activity_date)
+        days_away,
+        users
+    from {{ ref('int_returns_daily') }}
 
 ),
 
--- A user counts from an active day until the window's length after it. So each active day is where the
--- user comes in, unless counted already, and where the user goes, unless active again by then: distinct
--- users of a rolling window without comparing every day with every other.
+-- Within a window a user is counted once, on the first of their days in it: the one whose previous day lies
+-- before the window. So a day counts from where the previous one has left the window until it leaves itself:
+-- distinct users of rolling windows without comparing every day with every other.
 comings_and_goings as (
 
     select
-        {%- for name, length in windows.items() %}
-        count(*) filter (
-            where previous_date is null or previous_date <= activity_date - {{ length }}
-        ) as {{ name }}_change,
+        {%- for name in windows %}
+        0 as {{ name }}_change,
         {%- endfor %}
-        count(*) as dau,
-        count(*) filter (where previous_date is null) as new_users,
+        users as dau,
+        case when days_away is null then users else 0 end as new_users,
         activity_date as date_day
-    from user_days
-    group by activity_date
+    from returns
     {% for name, length in windows.items() %}
     union all
 
     select
         {%- for other in windows %}
-        {{ '-count(*)' if other == name else '0' }} as {{ other }}_change,
+        {{ 'users' if other == name else '0' }} as {{ other }}_change,
+        {%- endfor %}
+        0 as dau,
+        0 as new_users,
+        activity_date + greatest({{ length }} - coalesce(days_away, {{ length }}), 0) as date_day
+    from returns
+
+    union all
+
+    select
+        {%- for other in windows %}
+        {{ '-users' if other == name else '0' }} as {{ other }}_change,
         {%- endfor %}
         0 as dau,
         0 as new_users,
         activity_date + {{ length }} as date_day
-    from user_days
-    where next_date is null or next_date >= activity_date + {{ length }}
-    group by activity_date
+    from returns
     {% endfor %}
 ),
 

@@ -1,0 +1,94 @@
+"""Each rule of the incremental models by itself: what arrives, which tables it must change, and what it must leave alone."""
+
+import pytest
+from clickstream import DAY, HOUR, MINUTE, SECOND, TIMEOUT, Event, moment
+from oracle import truth
+from test_truth import TABLES, compare, same
+
+PAGE = "https://shop.example.com/p/"
+
+
+def event(user, at, event_type="page_view", page="1"):
+    return Event(f"{user}-{at}", event_type, user, at, at + SECOND, PAGE + page, None, "mobile")
+
+
+# Eight quiet users on days 3 to 24, so that days, weeks and funnels exist; a bot without a silence over three midnights.
+KNOWN = [event(f"user-{number}", day * DAY + number * HOUR + step * MINUTE, kind)
+         for number in range(8) for day in range(3 + number, 25, 1 + number)
+         for step, kind in enumerate(("page_view", "product_view", "add_to_cart")[:1 + (number + day) % 3])]
+KNOWN += [event("bot", 5 * DAY + 10 * MINUTE + n * 20 * MINUTE) for n in range(3 * 72)]
+KNOWN += [event("owl", 10 * DAY - 10 * MINUTE), event("lark", 27 * DAY - 15 * MINUTE), event("lark", 27 * DAY + 20 * MINUTE),
+          event("edge", 14 * DAY - TIMEOUT), event("away", 4 * DAY), event("away", 20 * DAY),
+          event("back", 18 * DAY), event("back", 19 * DAY)]
+
+# What arrives, one run after the other. Days are counted from a Monday.
+ARRIVALS = {
+    "a session goes on behind midnight": [event("owl", 10 * DAY + 10 * MINUTE, "product_view")],
+    "two sessions become one, and the later day loses the only one it had": [event("lark", 27 * DAY + 2 * MINUTE)],
+    "exactly the timeout is no silence yet": [event("edge", 14 * DAY)],
+    "one millisecond more is": [event("edge", 14 * DAY + TIMEOUT + 1)],
+    "an old day gets another event, long after": [event("user-3", 6 * DAY + 12 * HOUR, "payment")],
+    "an old day gets its first event of a user between two others": [event("away", 11 * DAY)],
+    "a user turns out to have come weeks earlier": [event("back", 3 * DAY + 5 * HOUR)],
+    "an endless visit begins earlier, and all its parts move to the days before": [event("bot", 5 * DAY - 10 * MINUTE)],
+    "an endless visit goes on": [event("bot", 8 * DAY + 10 * MINUTE)],
+    "days without anybody lie before the next event": [event("owl", 31 * DAY)],
+    "somebody comes back behind the month": [event("away", 50 * DAY + HOUR)],
+    "an event lies before all others": [event("owl", DAY)],
+}
+
+
+def test_each_rule_leaves_what_a_full_refresh_would(store, make_dbt):
+    dbt = make_dbt(store.cluster, dbname=store.dbname)
+    arrived = list(KNOWN)
+    store.write(KNOWN)
+    dbt.invoke("run")
+    compare(store, truth(arrived))
+    for what, late in ARRIVALS.items():
+        store.write(late)
+        arrived += late
+        dbt.invoke("run")
+        try:
+            compare(store, truth(arrived))
+        except AssertionError as wrong:
+            pytest.fail(f"{what}: {wrong}")
+    dbt.invoke("run", "--full-refresh", schema="refreshed")
+    same(store, "analytics", "refreshed")
+
+
+# What a run leaves alone when events come for one user and day only.
+UNTOUCHED = {
+    "int_events_sessionized": "user_id <> 'user-0' OR event_timestamp < %(day)s",
+    "int_user_days": "user_id <> 'user-0' OR activity_date < %(day)s::date",
+    "int_event_days": "activity_date < %(day)s::date",
+    "int_session_days": "session_date < %(day)s::date",
+    "int_returns_daily": "activity_date < %(day)s::date",
+    "int_cohort_weeks": "active_week < date_trunc('week', %(day)s)::date",
+    "fct_sessions": "user_id <> 'user-0' OR session_started_at < %(day)s",
+    "fct_landing_pages": "session_date < %(day)s::date",
+    "dim_users": "user_id <> 'user-0'",
+}
+
+
+def test_what_does_not_change_is_not_written_again(store, make_dbt):
+    """So a run costs what is new, not what there is. A row written again is another version of it."""
+    dbt = make_dbt(store.cluster, dbname=store.dbname)
+    store.write(KNOWN)
+    dbt.invoke("run")
+    day = moment(24 * DAY)
+
+    def versions(table, condition="true"):
+        condition = condition.replace("%(day)s", f"'{day.isoformat()}'::timestamptz")
+        return set(store.query(f"SELECT xmin::text, ctid::text FROM analytics.{table} WHERE {condition}"))
+
+    before = {table: versions(table, condition) for table, condition in UNTOUCHED.items()}
+    assert all(before.values()), before
+    store.write([event("user-0", 24 * DAY + 20 * HOUR), event("user-0", 24 * DAY + 20 * HOUR + MINUTE)])
+    dbt.invoke("run")
+    for table, kept in before.items():
+        assert kept <= versions(table), f"{table} wrote rows again that did not change"
+    assert set(UNTOUCHED) < set(TABLES)
+    before = {table: versions(table) for table in UNTOUCHED}
+    dbt.invoke("run")
+    for table, kept in before.items():
+        assert kept == versions(table), f"{table} wrote something though nothing came"
