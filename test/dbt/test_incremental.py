@@ -29,6 +29,7 @@ ARRIVALS = {
     "one millisecond more is": [event("edge", 14 * DAY + TIMEOUT + 1)],
     "an old day gets another event, long after": [event("user-3", 6 * DAY + 12 * HOUR, "payment")],
     "an old day gets its first event of a user between two others": [event("away", 11 * DAY)],
+    "an old and a new day get events at once": [event("user-5", 12 * DAY + HOUR), event("user-1", 24 * DAY + 21 * HOUR)],
     "a user turns out to have come weeks earlier": [event("back", 3 * DAY + 5 * HOUR)],
     "an endless visit begins earlier, and all its parts move to the days before": [event("bot", 5 * DAY - 10 * MINUTE)],
     "an endless visit goes on": [event("bot", 8 * DAY + 10 * MINUTE)],
