@@ -17,6 +17,10 @@ CREATE FUNCTION pulse._check_setting(name text, value text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_check_setting';
 COMMENT ON FUNCTION pulse._check_setting(text, text) IS 'raises 22023 unless a pipeline may have this setting with this value';
 
+CREATE FUNCTION pulse._check_schema(schema text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_check_schema';
+COMMENT ON FUNCTION pulse._check_schema(text) IS 'raises 22023, with a JSON pointer, unless events can be judged by this JSON Schema (draft 4)';
+
 CREATE FUNCTION pulse._check_topic(topic text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_check_topic';
 COMMENT ON FUNCTION pulse._check_topic(text) IS 'raises 22023 unless the regular expression (POSIX extended) can be used for topics';
@@ -63,6 +67,13 @@ BEGIN
                     USING ERRCODE = 'invalid_parameter_value',
                           HINT = 'For example {"mapping": {"price": "/order/price", "first_tag": "/tags/0"}}.';
             END IF;
+        ELSIF setting.key = 'schema' THEN
+            IF jsonb_typeof(setting.value) NOT IN ('object', 'null') THEN
+                RAISE EXCEPTION 'schema must be a JSON Schema, which is an object'
+                    USING ERRCODE = 'invalid_parameter_value',
+                          HINT = 'For example {"schema": {"properties": {"price": {"type": "number", "minimum": 0}}}}.';
+            END IF;
+            PERFORM pulse._check_schema(setting.text_value);
         ELSIF setting.key = 'partition_by' THEN
             IF setting.text_value NOT IN ('day', 'hour', 'month', 'none') THEN
                 RAISE EXCEPTION 'partition_by must be day, hour, month or none'
@@ -89,6 +100,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pulse._check_settings(jsonb) IS 'raises 22023 with the name of the first bad setting';
+
+CREATE FUNCTION pulse._without_nulls(settings jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    RETURN (SELECT jsonb_strip_nulls(settings - 'schema')
+                   || CASE WHEN jsonb_typeof(settings -> 'schema') <> 'null'
+                           THEN jsonb_build_object('schema', settings -> 'schema') ELSE '{}' END);
+COMMENT ON FUNCTION pulse._without_nulls(jsonb) IS 'settings without those that are taken back; a null inside a JSON Schema stays what it is';
 
 -- They belong to the owner of the extension, whoever calls: anybody with CREATE on the database could have
 -- planted a table with triggers, which would run as whoever writes it.
@@ -331,8 +350,9 @@ END
 $$;
 COMMENT ON FUNCTION pulse.create_pipeline(text, text[], text, jsonb) IS
 'reads topics (names, or regular expressions with leading ^) into target, from the commit of this transaction on.
-settings: a JSON object of settings without the prefix pulse., plus mapping (column -> JSON pointer) and partition_by
-(day, hour, month, none). Rows and dead letters that are there already are read once and adopted: verify adds them to what the
+settings: a JSON object of settings without the prefix pulse., plus mapping (column -> JSON pointer), partition_by
+(day, hour, month, none) and schema (a JSON Schema, draft 4, that every event must fulfil, else it is a dead letter with code schema; README.md
+says what of draft 4 is not supported: it is refused here). Rows and dead letters that are there already are read once and adopted: verify adds them to what the
 pipeline writes. Errors: 42710 exists, 42P01 no such table, 42809 no table to write events into, 42703 no such column, 42804
 metadata column of another type, 0A000 key that can''t tell duplicates, 22004, 22023 bad setting or topic,
 54000 more than 64 pipelines, 55000 the table has rows, no unique index, and start_position is earliest';
@@ -342,9 +362,9 @@ CREATE FUNCTION pulse.alter_pipeline(name text, settings jsonb) RETURNS void
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM pulse._require('name', name IS NOT NULL), pulse._require('settings', settings IS NOT NULL);
-    PERFORM pulse._check_settings(jsonb_strip_nulls(settings));
+    PERFORM pulse._check_settings(CASE WHEN jsonb_typeof(settings) = 'object' THEN pulse._without_nulls(settings) ELSE settings END);
     UPDATE pulse.pipelines p
-       SET settings = jsonb_strip_nulls(p.settings || alter_pipeline.settings),
+       SET settings = pulse._without_nulls(p.settings || alter_pipeline.settings),
            columns = coalesce(pulse._columns_of(p.target), p.columns),
            version = p.version + 1, changed_at = clock_timestamp()
      WHERE p.name = alter_pipeline.name;

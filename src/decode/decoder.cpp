@@ -3,7 +3,8 @@
 //   2. the first fault of the document in reading order (syntax, nul, surrogate, depth, number,
 //      dup_key), then not_object, then dup_key between "properties" and the fields beside it;
 //   3. the columns in the mapping's order, the rest column in its place among them;
-//   4. unknown_field, the first one in the document.
+//   4. unknown_field, the first one in the document;
+//   5. the pipeline's JSON Schema, over the whole document.
 // So a record that isn't sound JSON never shows as an event with one bad field. White space alone
 // is syntax; only zero bytes are empty.
 #include "decode/decoder.hpp"
@@ -15,6 +16,7 @@
 #include "decode/convert.hpp"
 #include "decode/path_tree.hpp"
 #include "decode/scanner.hpp"
+#include "decode/schema.hpp"
 
 namespace pulse::decode {
 
@@ -51,6 +53,8 @@ class Decoder::Impl {
         : mapping_(std::move(mapping)), hash_seed_(MakeHashSeed(this)),
           tree_(*mapping_, hash_seed_), scanner_(tree_, mapping_->limits.max_depth, hash_seed_)
     {
+        if (!mapping_->schema.empty())
+            schema_ = std::make_unique<Schema>(mapping_->schema);
     }
 
     bool Decode(std::string_view value, int64_t now_us, Arena &arena, Cell *cells, Reject *reject);
@@ -73,6 +77,7 @@ class Decoder::Impl {
     const uint64_t hash_seed_;
     const PathTree tree_;
     Scanner scanner_;
+    std::unique_ptr<Schema> schema_; // null = none is set
 };
 
 Decoder::Decoder(std::shared_ptr<const Mapping> mapping)
@@ -120,7 +125,8 @@ Decoder::Impl::Decode(std::string_view value, int64_t now_us, Arena &arena, Cell
                               &cells[i]))
             return false;
     }
-    return CheckUnknown(arena, reject);
+    return CheckUnknown(arena, reject) &&
+           (schema_ == nullptr || schema_->Judge(document, arena, reject));
 }
 
 bool

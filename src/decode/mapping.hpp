@@ -62,6 +62,7 @@ struct Mapping {
     int rest_column = -1;            // index in columns of the jsonb column that takes the rest
     UnknownFields unknown_fields = UnknownFields::kKeep;
     Limits limits;
+    std::string schema; // JSON Schema that CheckSchema() has passed; empty = none
 
     bool operator==(const Mapping &) const = default;
 };

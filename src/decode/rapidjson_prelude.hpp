@@ -30,8 +30,11 @@ class RapidJsonAssertion : public std::logic_error {
 #pragma GCC diagnostic ignored "-Wshadow"
 #pragma GCC diagnostic ignored "-Wterminate"
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#include <rapidjson/document.h>
 #include <rapidjson/error/error.h>
+#include <rapidjson/memorystream.h>
 #include <rapidjson/reader.h>
+#include <rapidjson/schema.h>
 #pragma GCC diagnostic pop
 
 namespace pulse::decode {

@@ -55,7 +55,7 @@ constexpr RejectInfo kRejects[] = {
     {RejectCode::kTooLong, "schema", "too_long", "A text is longer than its column may hold.",
      "Send a shorter text, or take the column out of the unique index."},
     {RejectCode::kSchema, "schema", "schema", "The event breaks the pipeline's JSON Schema.",
-     "Mend the event or the schema; the path names the value at fault."},
+     "Mend the event, or the schema, and replay; the message names the rule, the path the value."},
     {RejectCode::kUnknownField, "schema", "unknown_field",
      "The event has a field that no column takes, and unknown fields are refused.",
      "Add a column or a mapping, or let the pipeline keep or drop unknown fields, and replay."},

@@ -218,11 +218,13 @@ FindColumn(Target *target, const char *name)
 }
 
 void
-FreeDefaults(Target *target)
+FreeTexts(Target *target)
 {
     for (int i = 0; i < target->column_count; i++)
         if (target->columns[i].default_expression != nullptr)
             pfree(target->columns[i].default_expression);
+    if (target->schema != nullptr)
+        pfree(target->schema);
 }
 
 } // namespace pulse::store

@@ -18,6 +18,6 @@ void CheckMetadataType(const TargetColumn &column);
 TargetColumn *FindColumn(Target *target, const char *name);
 
 // Defaults outlive the transaction: to be called before the target is described again.
-void FreeDefaults(Target *target);
+void FreeTexts(Target *target);
 
 } // namespace pulse::store

@@ -33,6 +33,9 @@ pg::Statement select_mapping = {
     {TEXTOID},
     nullptr};
 
+pg::Statement select_schema = {
+    "SELECT settings->>'schema' FROM pulse.pipelines WHERE name = $1", 1, {TEXTOID}, nullptr};
+
 pg::Statement select_columns = {
     "SELECT pg_catalog.unnest(columns) FROM pulse.pipelines WHERE name = $1",
     1,
@@ -279,6 +282,14 @@ CheckExpectedColumns(const PipelineDefinition &definition, Scope scope, Target *
     (void)pg::Execute(&add_columns, arguments);
 }
 
+void
+LoadSchema(const PipelineDefinition &definition, Target *target)
+{
+    Datum name = CStringGetTextDatum(definition.name);
+    const char *schema = pg::Execute(&select_schema, &name) == 0 ? nullptr : pg::GetText(0, 1);
+    target->schema = schema == nullptr ? nullptr : MemoryContextStrdup(TopMemoryContext, schema);
+}
+
 const char *
 KindName(char kind)
 {
@@ -379,7 +390,7 @@ LoadPipeline(const char *name, Scope scope, PipelineDefinition *definition)
 void
 LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
 {
-    FreeDefaults(target);
+    FreeTexts(target);
     memset(static_cast<void *>(target), 0, sizeof(*target));
     List *name = stringToQualifiedNameList(definition.target);
     Relation relation = relation_openrv(makeRangeVarFromNameList(name), AccessShareLock);
@@ -398,6 +409,7 @@ LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
     DescribeColumns(relation, target);
     pg::InSpi([&] {
         ApplyMapping(definition, target);
+        LoadSchema(definition, target);
         CheckExpectedColumns(definition, scope, target);
         for (int i = 0; i < target->column_count; i++)
             CheckMetadataType(target->columns[i]);

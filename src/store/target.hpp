@@ -72,6 +72,7 @@ struct Target {
     bool has_row_triggers;  // BEFORE INSERT: counters must come from what was stored
     char partition_unit[8]; // day, hour, month
     int64_t retained_from;  // PipelineDefinition's
+    char *schema;           // the pipeline's JSON Schema; TopMemoryContext or null
     int32_t column_count;
     int32_t cell_count;
     int32_t rest_cell;       // -1 = none

@@ -4,6 +4,8 @@
 #include <cstdlib>
 
 #include "base/clock.hpp"
+#include "decode/schema_check.hpp"
+#include "pg/boundary.hpp"
 #include "pg/guc.hpp"
 #include "store/time.hpp"
 
@@ -64,6 +66,19 @@ CurrentReaderOptions(kafka::Config config)
     return options;
 }
 
+void
+RequireSchema(std::string_view schema)
+{
+    auto fault = decode::CheckSchema(schema);
+    if (!fault)
+        return;
+    pg::Error error;
+    error.sqlstate = "22023";
+    error.message = "JSON Schema, at \"" + fault->pointer + "\": " + fault->message;
+    error.hint = fault->hint;
+    throw error;
+}
+
 std::shared_ptr<const decode::Mapping>
 MappingOf(const store::Target &target)
 {
@@ -91,6 +106,10 @@ MappingOf(const store::Target &target)
     mapping->unknown_fields = unknown_fields == "drop"     ? decode::UnknownFields::kDrop
                               : unknown_fields == "reject" ? decode::UnknownFields::kReject
                                                            : decode::UnknownFields::kKeep;
+    if (target.schema != nullptr) {
+        RequireSchema(target.schema); // alter_pipeline() has, but another release of pulse perhaps
+        mapping->schema = target.schema;
+    }
     mapping->limits.max_message_bytes = static_cast<uint32_t>(pg::guc_max_message_bytes);
     mapping->limits.reject_older_than_us = pg::guc_reject_older_than_s * kSecondUs;
     mapping->limits.reject_newer_than_us = pg::guc_reject_newer_than_s * kSecondUs;

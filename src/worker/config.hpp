@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/result.hpp"
 #include "decode/mapping.hpp"
@@ -27,7 +28,10 @@ Result<kafka::Config> ConnectionConfig(const ConnectionSettings &settings,
 // Of this process's pipeline.
 ConnectionSettings CurrentConnection();
 ingest::ReaderOptions CurrentReaderOptions(kafka::Config config);
+// Errors: as RequireSchema().
 std::shared_ptr<const decode::Mapping> MappingOf(const store::Target &target);
+// Errors: pg::Error 22023 unless events can be judged by this JSON Schema.
+void RequireSchema(std::string_view schema);
 
 // Everything that can't be changed in a running reader: when it differs after a reload, the worker
 // starts again.
