@@ -143,6 +143,26 @@ COMMENT ON COLUMN pulse.replays.duplicates IS 'letters whose event was a row alr
 COMMENT ON COLUMN pulse.replays.failed IS 'letters that were refused again';
 COMMENT ON COLUMN pulse.replays.purged IS 'settled letters that were deleted';
 
+CREATE TABLE pulse.ingests (
+    pipeline        text NOT NULL,
+    writer          int NOT NULL,
+    rows            bigint NOT NULL DEFAULT 0,
+    duplicates      bigint NOT NULL DEFAULT 0,
+    rejects         bigint NOT NULL DEFAULT 0,
+    filtered        bigint NOT NULL DEFAULT 0,
+    expired_rows    bigint NOT NULL DEFAULT 0,
+    adopted_rows    bigint NOT NULL DEFAULT 0,
+    adopted_letters bigint NOT NULL DEFAULT 0,
+    purged_letters  bigint NOT NULL DEFAULT 0,
+    updated_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (pipeline, writer)
+) WITH (fillfactor = 30);
+COMMENT ON TABLE pulse.ingests IS
+'the ledger of events that came by pulse.ingest(): rows and letters without kafka_topic. verify adds it up; columns as in pulse.offsets';
+COMMENT ON COLUMN pulse.ingests.writer IS
+'sessions that write at the same time have different numbers, so that none waits for another; -1: retention, purges, and what was found when the pipeline was created';
+COMMENT ON COLUMN pulse.ingests.purged_letters IS 'settled letters that dlq_purge deleted';
+
 CREATE TABLE pulse.batch_log (
     finished_at timestamptz NOT NULL,
     started_at  timestamptz NOT NULL,
@@ -175,5 +195,6 @@ SELECT pg_catalog.pg_extension_config_dump('pulse.offset_log', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse.gaps', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse._set_aside', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse.replays', '');
+SELECT pg_catalog.pg_extension_config_dump('pulse.ingests', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse._leftovers', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse._installation', '');

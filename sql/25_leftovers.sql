@@ -42,6 +42,19 @@ END
 $$;
 COMMENT ON FUNCTION pulse._keep_offsets(text) IS 'for drop_pipeline: what a pipeline of this name should know when it is created again';
 
+CREATE FUNCTION pulse._adopt_ingested(name text, rows bigint) RETURNS void
+    LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    letters bigint;
+BEGIN
+    EXECUTE 'SELECT count(*) FROM raw.dlq d WHERE d.pipeline = $1 AND d.kafka_topic IS NULL' INTO letters USING name;
+    INSERT INTO pulse.ingests (pipeline, writer, adopted_rows, adopted_letters)
+    SELECT name, -1, _adopt_ingested.rows, letters WHERE _adopt_ingested.rows > 0 OR letters > 0;
+END
+$$;
+COMMENT ON FUNCTION pulse._adopt_ingested(text, bigint) IS 'for create_pipeline: rows and letters of no topic that are there already';
+
 CREATE FUNCTION pulse._adopt_letters(name text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
@@ -189,6 +202,13 @@ BEGIN
                                THEN o.adopted_rows ELSE h.adopted_rows END
       FROM pulse.offsets o
      WHERE h.pipeline = heir.name AND o.pipeline = mine.name AND h.topic = o.topic AND h.partition = o.partition;
+    INSERT INTO pulse.ingests AS h (pipeline, writer, adopted_rows)
+    SELECT heir.name, -1, coalesce(sum(i.rows - i.expired_rows + CASE WHEN (mine.created_at, mine.name) < (heir.created_at, heir.name)
+                                                                    THEN i.adopted_rows ELSE 0 END), 0)
+      FROM pulse.ingests i WHERE i.pipeline = mine.name HAVING count(*) > 0
+    ON CONFLICT (pipeline, writer) DO UPDATE
+       SET adopted_rows = EXCLUDED.adopted_rows + CASE WHEN (mine.created_at, mine.name) < (heir.created_at, heir.name)
+                                                       THEN 0 ELSE h.adopted_rows END;
     -- In the order of a batch. Of days that retention dropped nobody counts again: those stay as they are.
     LOCK TABLE live._events_minute, live._events_hour, live._events_day, live._user_day IN SHARE ROW EXCLUSIVE MODE;
     FOREACH unit IN ARRAY ARRAY['minute', 'hour', 'day', 'user_day'] LOOP
@@ -235,6 +255,7 @@ DECLARE
     found jsonb;
     newest text;
     unit text;
+    ingested bigint;
     buckets timestamptz[];
     event_types text[];
     counts bigint[];
@@ -243,6 +264,9 @@ BEGIN
     PERFORM pulse._adopt_letters(name);
     IF has_rows OR has_table_privilege(target, 'SELECT') THEN
         PERFORM pulse._forget_counts(name, target, has_rows);
+    END IF;
+    IF NOT has_rows OR NOT columns @> ARRAY['kafka_topic', 'kafka_partition', 'kafka_offset'] THEN
+        PERFORM pulse._adopt_ingested(name, 0);
     END IF;
     IF NOT has_rows THEN
         RETURN;
@@ -262,6 +286,8 @@ BEGIN
                  THEN '(extract(epoch FROM e.kafka_timestamp) * 1000)::bigint' ELSE 'NULL::bigint' END, newest, target)
            INTO STRICT found USING name;
         PERFORM pulse._adopt_rows(name, found);
+        EXECUTE format('SELECT count(*) FROM %s e WHERE e.kafka_topic IS NULL', target) INTO ingested;
+        PERFORM pulse._adopt_ingested(name, ingested);
     END IF;
     IF NOT pulse._is_counted(target) OR EXISTS (
             SELECT FROM pulse.pipelines p WHERE p.target = _adopt.target AND p.name <> _adopt.name) THEN

@@ -394,6 +394,7 @@ BEGIN
     SELECT o.pipeline, o.topic, o.partition, o.next_offset, o.next_offset, 'pipeline dropped'
       FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
     DELETE FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
+    DELETE FROM pulse.ingests i WHERE i.pipeline = drop_pipeline.name;
     DELETE FROM pulse.replays r WHERE r.pipeline = drop_pipeline.name; -- its rows are counted when it is created again
     PERFORM pulse._wake();
 END

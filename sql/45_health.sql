@@ -85,8 +85,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pulse.pipelines p WHERE p.name = metrics.name) THEN
         RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
     END IF;
-    SELECT coalesce(sum(o.rows), 0), coalesce(sum(o.rejects), 0) INTO events_accepted, events_rejected
-      FROM pulse.offsets o WHERE o.pipeline = metrics.name;
+    SELECT coalesce(sum(t.rows), 0), coalesce(sum(t.rejects), 0) INTO events_accepted, events_rejected
+      FROM (SELECT o.rows, o.rejects FROM pulse.offsets o WHERE o.pipeline = metrics.name
+             UNION ALL SELECT i.rows, i.rejects FROM pulse.ingests i WHERE i.pipeline = metrics.name) t;
     SELECT coalesce(sum(w.queue_records), 0), coalesce(sum(w.records_per_second), 0) INTO queue_depth, throughput_per_second
       FROM pulse._stat_workers() w WHERE w.pipeline = metrics.name;
     SELECT count(*) INTO dlq_size FROM raw.dlq d WHERE d.pipeline = metrics.name AND d.status = 'new';

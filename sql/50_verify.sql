@@ -89,6 +89,11 @@ BEGIN
             CASE WHEN 'topic_epoch' = ANY (pipeline_row.columns) THEN '0' ELSE 'coalesce(o.topic_epoch, 0)' END)
             USING name;
         RETURN QUERY EXECUTE format($q$
+            SELECT 'rows ingested', NULL::text, NULL::int, i.rows, t.rows, i.rows = t.rows
+              FROM (SELECT coalesce(sum(rows + adopted_rows - expired_rows), 0)::bigint AS rows FROM pulse.ingests WHERE pipeline = $1) i,
+                   (SELECT count(*) AS rows FROM %1$s WHERE kafka_topic IS NULL) t
+             WHERE i.rows <> 0 OR t.rows <> 0 $q$, pipeline_row.target) USING name;
+        RETURN QUERY EXECUTE format($q$
             SELECT 'rows that are dead letters too', NULL::text, NULL::int, 0::bigint, count(*), count(*) = 0
               FROM raw.dlq d JOIN %1$s e ON e.kafka_topic = d.kafka_topic AND e.kafka_partition = d.kafka_partition
                AND e.kafka_offset = d.kafka_offset AND %2$s
@@ -111,6 +116,13 @@ BEGIN
                       WHERE pipeline = $1 GROUP BY 1, 2) d
             ON d.kafka_topic = o.topic AND d.kafka_partition = o.partition
          WHERE o.pipeline = $1 ORDER BY 2, 3 $q$ USING name;
+
+    RETURN QUERY EXECUTE $q$
+        SELECT 'dead letters ingested', NULL::text, NULL::int, i.letters, d.letters, i.letters = d.letters
+          FROM (SELECT coalesce(sum(rejects + adopted_letters - purged_letters), 0)::bigint AS letters FROM pulse.ingests
+                 WHERE pipeline = $1) i,
+               (SELECT count(*) AS letters FROM raw.dlq WHERE pipeline = $1 AND kafka_topic IS NULL) d
+         WHERE i.letters <> 0 OR d.letters <> 0 $q$ USING name;
 
     RETURN QUERY
     SELECT 'gaps accepted', g.topic, g.partition, count(*), count(*), true

@@ -71,7 +71,12 @@ BEGIN
         INSERT INTO pulse.replays (pipeline, topic, partition, topic_epoch, purged)
         SELECT d.pipeline, d.kafka_topic, d.kafka_partition, d.topic_epoch, count(*)
           FROM deleted d JOIN pulse.pipelines p ON p.name = d.pipeline
-         WHERE d.kafka_topic IS NOT NULL AND d.kafka_partition IS NOT NULL GROUP BY 1, 2, 3, 4)
+         WHERE d.kafka_topic IS NOT NULL AND d.kafka_partition IS NOT NULL GROUP BY 1, 2, 3, 4),
+    noted_ingested AS (
+        INSERT INTO pulse.ingests AS i (pipeline, writer, purged_letters)
+        SELECT d.pipeline, -1, count(*) FROM deleted d JOIN pulse.pipelines p ON p.name = d.pipeline
+         WHERE d.kafka_topic IS NULL GROUP BY 1
+        ON CONFLICT (pipeline, writer) DO UPDATE SET purged_letters = i.purged_letters + EXCLUDED.purged_letters)
     SELECT count(*) INTO purged FROM deleted;
     RETURN purged;
 END

@@ -162,7 +162,7 @@ const IntSetting int_settings[] = {
      GUC_UNIT_BYTE, true,
      "Largest payload that is decoded; larger ones are dead letters (oversize)."},
     {"max_queue_depth", &guc_max_queue_depth, 100000, 1, INT_MAX, 0, true,
-     "Reserved: queue depth above which writing functions will refuse."},
+     "Records read but not written above which pulse.ingest() refuses."},
     {"max_replays", &guc_max_replays, 5, 1, 1000, 0, true,
      "Failed replays after which a dead letter is parked."},
     {"online_within", &guc_online_within_s, 300, 1, kDay, GUC_UNIT_S, true,

@@ -18,7 +18,7 @@ TransactionEnds(XactEvent event, void *)
     switch (event) {
     case XACT_EVENT_PRE_PREPARE:
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("cannot PREPARE a transaction that has replayed dead letters"),
+                        errmsg("cannot PREPARE a transaction that has written events"),
                         errhint("Others read up to pulse.ingest_horizon(), which would not wait "
                                 "for it.")));
         break;
@@ -36,12 +36,12 @@ TransactionEnds(XactEvent event, void *)
 
 } // namespace
 
-void
+int
 RegisterSessionWriter()
 {
     static bool is_hooked = false;
     if (my_writer >= 0)
-        return;
+        return my_writer;
     RequireSharedMemory();
     if (!is_hooked) {
         RegisterXactCallback(TransactionEnds, nullptr);
@@ -57,8 +57,9 @@ RegisterSessionWriter()
     UnlockShared();
     if (my_writer < 0)
         ereport(ERROR, (errcode(ERRCODE_TOO_MANY_CONNECTIONS),
-                        errmsg("%d sessions are replaying dead letters already", kMaxWriters),
-                        errhint("Try again when one of them is done.")));
+                        errmsg("%d sessions are writing events already", kMaxWriters),
+                        errhint("Try again when one of their transactions is done.")));
+    return my_writer;
 }
 
 int64_t

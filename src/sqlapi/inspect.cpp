@@ -1,5 +1,6 @@
 // Set-returning functions behind the stat views, and ingest_horizon(): they read shared memory
 // only, never the broker. Regime: PG.
+#include "pg/queue_depth.hpp"
 #include "pg/session_writer.hpp"
 #include "pg/shmem.hpp"
 #include "pg/prelude.hpp"
@@ -44,18 +45,6 @@ Percentile(const pg::ProcessSlot &slot, double share)
     });
     int rank = static_cast<int>(share * (count - 1) + 0.5);
     return sorted[rank] / 1000.0;
-}
-
-// Records per second over the last ten full seconds.
-double
-Rate(const pg::ProcessSlot &slot, TimestampTz now)
-{
-    int64 this_second = now / 1000000;
-    int64 records = 0;
-    for (int i = 0; i < pg::kRateSeconds; i++)
-        if (slot.rate_second[i] < this_second && slot.rate_second[i] >= this_second - 10)
-            records += slot.rate_rows[i];
-    return static_cast<double>(records) / 10.0;
 }
 
 void
@@ -112,7 +101,7 @@ PULSE_SQL_FUNCTION(pulse_stat_workers)
         values[i++] = Float8GetDatum(p50);
         nulls[i] = p99 < 0;
         values[i++] = Float8GetDatum(p99);
-        values[i++] = Float8GetDatum(Rate(*slot, now));
+        values[i++] = Float8GetDatum(pg::RecordsPerSecond(*slot, now));
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
     return static_cast<Datum>(0);

@@ -65,6 +65,10 @@ WriteLetter(const char *pipeline, const OwnedPartition &partition, const ingest:
         if (is_null)
             nulls[argument - 1] = 'n';
     };
+    const bool has_record = partition.topic[0] != '\0'; // else it came by ingest()
+    set_null(2, !has_record);
+    set_null(4, !has_record);
+    set_null(5, !has_record);
     set_null(6, !IsStorableMs(record.timestamp_ms));
     set_null(7, record.key.data() == nullptr);
     set_null(8, record.value.data() == nullptr);

@@ -1,6 +1,7 @@
 #include "store/retention.hpp"
 
 #include "pg/guc.hpp"
+#include "store/ingests.hpp"
 #include "pg/spi.hpp"
 
 namespace pulse::store {
@@ -92,7 +93,7 @@ QualifiedName(Oid relation)
 }
 
 int64_t
-CountRows(const Target &target, Oid leaf, Count **counts, int *group_count)
+CountRows(const Target &target, Oid leaf, Count **counts, int *group_count, int64_t *ingested)
 {
     bool has_position = HasPosition(target);
     pg::ExecuteOnce(psprintf(
@@ -109,8 +110,10 @@ CountRows(const Target &target, Oid leaf, Count **counts, int *group_count)
         total += rows;
         bool is_null = false;
         (void)pg::GetDatum(row, 3, &is_null);
-        if (is_null || pg::GetText(row, 2) == nullptr)
-            continue; // not from Kafka
+        if (is_null || pg::GetText(row, 2) == nullptr) {
+            *ingested += has_position ? rows : 0; // not from Kafka
+            continue;
+        }
         Count *count = *counts + (*group_count)++;
         pg::CopyText(count->topic, sizeof(count->topic), pg::GetText(row, 2));
         count->partition = pg::GetInt32(row, 3);
@@ -219,12 +222,15 @@ DropExpired(const PipelineDefinition &definition, const Target &target,
         Count *counts = nullptr;
         int group_count = 0;
         SetUserIdAndSecContext(target.owner, restricted);
-        *rows = CountRows(target, expired.leaf, &counts, &group_count);
+        int64_t ingested = 0;
+        *rows = CountRows(target, expired.leaf, &counts, &group_count, &ingested);
         SetUserIdAndSecContext(caller, security);
         // A batch locks its offsets before the table: in that order here too, or both would wait.
         // It may hold them for as long as it takes; meanwhile we are in nobody's way.
         SetLockTimeout("2s");
         AddToLedger(definition.name, counts, group_count);
+        if (ingested > 0)
+            AddExpiredIngested(definition.name, ingested);
         Datum border[2] = {CStringGetTextDatum(definition.name),
                            TimestampTzGetDatum(expired.upper)};
         (void)pg::Execute(&note_border, border);

@@ -137,13 +137,30 @@ CellDatum(const Cell &cell, const TargetColumn &column, ColumnPlan *plan, Scratc
     elog(ERROR, "unexpected cell");
 }
 
+// ingest-<uuid>: what came by ingest() has no offset.
+int
+WriteRandomId(char *id, Size size)
+{
+    unsigned char bytes[16];
+    if (!pg_strong_random(bytes, sizeof(bytes)))
+        ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("no random bytes to be had")));
+    bytes[6] = (bytes[6] & 0x0F) | 0x40; // version 4
+    bytes[8] = (bytes[8] & 0x3F) | 0x80;
+    int length = snprintf(id, size, "ingest-");
+    for (int i = 0; i < 16; i++)
+        length += snprintf(id + length, size - length,
+                           i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", bytes[i]);
+    return length;
+}
+
 Datum
 GeneratedId(const OwnedPartition &partition, int64_t kafka_offset, const TargetColumn &column,
             ColumnPlan *plan, Scratch *scratch)
 {
     char id[pg::kTopicBytes + 64];
     int length =
-        partition.topic_epoch == 0
+        partition.topic[0] == '\0' ? WriteRandomId(id, sizeof(id))
+        : partition.topic_epoch == 0
             ? snprintf(id, sizeof(id), "%s-%d-%lld", partition.topic, partition.partition,
                        static_cast<long long>(kafka_offset))
             : snprintf(id, sizeof(id), "%s.%d-%d-%lld", partition.topic, partition.topic_epoch,
@@ -157,6 +174,8 @@ MetadataDatum(const InsertJob &job, const ingest::Record &record, const TargetCo
               Scratch *scratch, Datum *value)
 {
     const OwnedPartition &partition = *job.partitions[record.range_index];
+    if (partition.topic[0] == '\0' && column.source != ColumnSource::kIngestedAt)
+        return false; // it came by ingest()
     switch (column.source) {
     case ColumnSource::kKafkaTopic:
         *value = VarlenaDatum(scratch, partition.topic, strlen(partition.topic));

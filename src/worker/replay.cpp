@@ -10,13 +10,12 @@
 #include "pg/guc.hpp"
 #include "pg/session_writer.hpp"
 #include "pg/xact.hpp"
-#include "store/partitions.hpp"
-#include "store/time.hpp"
 #include "worker/batch_counters.hpp"
 #include "worker/batch_letters.hpp"
 #include "worker/batch_rows.hpp"
 #include "worker/batch_state.hpp"
 #include "worker/config.hpp"
+#include "worker/session_batch.hpp"
 #include "pg/spi.hpp"
 
 namespace pulse::worker {
@@ -28,43 +27,12 @@ constexpr int kMaxPartitions = 32; // made in one transaction
 
 struct DryRun {};
 
-// Large, and its strings outlive transactions: one per session, described anew by every step. Never
-// destroyed, for nothing of ours may run when the process exits.
-PipelineState &
-Pipeline()
-{
-    static PipelineState *const pipeline = new PipelineState;
-    return *pipeline;
-}
-
-// PG regime. What the session has set must neither be found by name where the pipeline's owner is
-// at work, nor outlive the step.
-void
-LoadPipeline(const char *name, PipelineState *pipeline)
-{
-    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-                            GUC_ACTION_SAVE, true, 0, false);
-    (void)set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-                            true, 0, false);
-    if (!store::HoldPipeline(name) ||
-        !store::LoadPipeline(name, store::Scope::kCall, &pipeline->definition))
-        ereport(ERROR,
-                (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name),
-                 errhint("A pipeline of that name, made by pulse.create_pipeline(), takes "
-                         "over the dead letters that are there.")));
-    store::LoadTarget(pipeline->definition, store::Scope::kCall, &pipeline->target);
-    store::ForgetInsertPlans();
-    pipeline->role = store::WriterRole(pipeline->definition);
-    store::CheckRowSecurity(pipeline->target, pipeline->role);
-    pipeline->may_use_leaf = false;
-    pipeline->slot = kCounterSlot;
-}
-
 class Step {
   public:
     Step(const ReplayRequest &request, int64_t after_id, int limit)
         : request_(request), after_id_(after_id), limit_(limit),
-          pipeline_(&Pipeline()), state_{pipeline_, batch_, 0, 0, 0, {}, {}, {}, {}, {}, {}, 0, {}}
+          pipeline_(&SessionPipeline()), state_{pipeline_, batch_, 0,  0,  0, {}, {},
+                                                {},        {},     {}, {}, 0, {}}
     {
     }
 
@@ -91,7 +59,7 @@ class Step {
 
     void Load()
     {
-        pg::CallPg([this] { LoadPipeline(request_.pipeline, pipeline_); });
+        pg::CallPg([this] { LoadSessionPipeline(request_.pipeline, kCounterSlot, pipeline_); });
         pipeline_->mapping = MappingOf(pipeline_->target);
         batch_.mapping = pipeline_->mapping;
         decode::Decoder decoder(pipeline_->mapping);
@@ -155,14 +123,16 @@ class Step {
 
     void Write()
     {
-        const bool has_made = MakePartitions();
-        if (has_made && request_.may_commit && !request_.is_dry_run) {
+        // Without a commit between the steps all of them are made at once.
+        const bool may_commit = request_.may_commit && !request_.is_dry_run;
+        const int made = MakeSessionPartitions(state_, may_commit ? kMaxPartitions : INT32_MAX);
+        if (made > 0 && may_commit) {
             // ATTACH locks the parent until the commit: nobody is to wait while rows are written.
             result_.must_commit = true;
             return;
         }
         pg::CallPg([this] {
-            pg::RegisterSessionWriter();
+            (void)pg::RegisterSessionWriter();
             state_.ingested_at = GetCurrentTimestamp();
             if (pipeline_->target.has_deferrable)
                 pg::InSpi([] { pg::ExecuteOnce("SET CONSTRAINTS ALL IMMEDIATE"); });
@@ -172,31 +142,6 @@ class Step {
         AddToCounters(&state_);
         Settle();
         PULSE_FAULT("replay_settled");
-    }
-
-    // True when some were missing. Without a commit between the steps all of them are made at once.
-    bool MakePartitions()
-    {
-        const store::Target &target = pipeline_->target;
-        if (!target.is_managed || target.event_time_cell < 0)
-            return false;
-        int made = 0;
-        for (uint32_t i = 0; i < state_.end; i++) {
-            if (state_.outcomes[i] != Outcome::kPending)
-                continue;
-            const int64_t timestamp =
-                store::FromUnixUs(state_.record(i).cells[target.event_time_cell].integer);
-            made += pg::CallPg([&] {
-                if (store::FindLeaf(target, timestamp) != InvalidOid)
-                    return 0;
-                store::EnsurePartition(target, timestamp);
-                CommandCounterIncrement();
-                return 1;
-            });
-            if (made == kMaxPartitions && request_.may_commit && !request_.is_dry_run)
-                break;
-        }
-        return made > 0;
     }
 
     // ---- what became of them ----

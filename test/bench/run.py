@@ -7,9 +7,10 @@ medians of ROUNDS). Prints a table; nothing in it passes or fails.
             10,000 events a second
   cpu       the same by processor time, which a busy machine disturbs less
   workers   the same ingest with one worker and with two, turn by turn, from four partitions
+  letters   a flood of 100 % rejects with the breaker off, against the same records as rows, turn by turn
   memory    the worker's peak of private memory (shared buffers are PostgreSQL's)
 
-Arguments: --events N (1,000,000) --rounds N (3) --seconds N of each latency run (20) --only ingest|latency|workers
+Arguments: --events N (1,000,000) --rounds N (3) --seconds N of each latency run (20) --only ingest|latency|workers|letters
 """
 
 import argparse
@@ -210,6 +211,34 @@ class Bench:
                           "make_interval(secs => %s)", seconds) >= workers
         return seconds
 
+    def letters(self):
+        count = self.options.events
+        print(f"producing {count:,} events", flush=True)
+        now = time.time()
+        events.send(self.broker.address, TOPIC, events.stream(
+            count, start=min(now - now % 86400 + 60, now - 3700), hours=1.0))
+        self.cluster.query("CREATE EXTENSION pulse")
+        wait_until(lambda: self.value("SELECT count(*) FROM pulse.offsets") == 3, "the partitions")
+        self.caught_up()
+        rates = {"raw.events": [], "raw.dlq": []}
+        for number in range(self.options.rounds):
+            for table, limit in (("raw.events", "400d"), ("raw.dlq", "1s")):
+                self.cluster.query("SELECT pulse.pause('events')")
+                self.cluster.query("SELECT pulse.alter_pipeline('events', %s::jsonb)",
+                                   f'{{"max_error_ratio": 1, "reject_older_than": "{limit}"}}')
+                self.cluster.query("TRUNCATE raw.dlq")
+                self.empty_tables()
+                began = time.monotonic()
+                self.cluster.query("SELECT pulse.resume('events')")
+                self.caught_up()
+                rates[table].append(count / (time.monotonic() - began))
+                assert self.value(f"SELECT count(*) FROM {table}") == count
+            print(f"  round {number + 1}: letters {rates['raw.dlq'][-1]:,.0f} a second, rows "
+                  f"{rates['raw.events'][-1]:,.0f}", flush=True)
+        ratio = statistics.median(bad / good for bad, good in zip(rates["raw.dlq"], rates["raw.events"]))
+        print(f"letters  {statistics.median(rates['raw.dlq']):>10,.0f} letters/s   "
+              f"{statistics.median(rates['raw.events']):>10,.0f} rows/s   ratio {ratio:.2f}", flush=True)
+
     def latency(self, rate):
         if not self.value("SELECT count(*) FROM pg_extension WHERE extname = 'pulse'"):
             self.cluster.query("CREATE EXTENSION pulse")
@@ -243,11 +272,14 @@ def main():
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("--only", choices=["ingest", "latency", "workers"])
+    parser.add_argument("--only", choices=["ingest", "latency", "workers", "letters"])
     options = parser.parse_args()
     with Bench(options) as bench:
         if options.only == "workers":
             bench.workers()
+            return
+        if options.only == "letters":
+            bench.letters()
             return
         if options.only != "ingest":
             for rate in (600, 10_000):
