@@ -124,6 +124,7 @@ class Call {
             for (uint32_t i = state.begin; i < state.reached; i++)
                 Count(state.outcomes[i]);
         }
+        pipeline_->plain_inserts.BatchDone();
     }
 
     void Count(Outcome outcome)

@@ -92,7 +92,7 @@ def test_random_schemas_judge_as_another_implementation(cluster, how_many):
             assert re.match(r'JSON Schema, at "/', str(refused)), refused
             continue
         taken += 1
-        oracle = Draft4Validator(schema)
+        oracle = Draft4Validator(schemas.for_python(schema))
         documents = [{"value": schemas.document(generator)} for _ in range(10)]
         judged = query("SELECT (pulse.decode('judged', convert_to(value, 'UTF8'))).error_code FROM unnest(%s::text[]) value",
                        [json.dumps(document, ensure_ascii=False) for document in documents])

@@ -1,5 +1,4 @@
-"""Random JSON Schemas (draft 4) and documents that are likely to touch what they ask for. Seeded; nothing in
-them depends on where ECMA 262 and Python's regular expressions differ."""
+"""Random JSON Schemas (draft 4) and documents that are likely to touch what they ask for. Seeded."""
 
 import json
 import os
@@ -68,6 +67,20 @@ def whole_schema(random, definitions="#/definitions/"):
         result["definitions"] = {name: schema(random, 2, pointers[:number]) for number, name in enumerate(names)}
     elif names:
         return {}
+    return result
+
+
+def for_python(schema):
+    """The same with patterns that mean in Python what they mean in ECMA 262: \\w and \\d are of ASCII there."""
+    if isinstance(schema, list):
+        return [for_python(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {name: for_python(part) for name, part in schema.items()}
+    if isinstance(result.get("pattern"), str):
+        result["pattern"] = f"(?a:{result['pattern']})"
+    if "patternProperties" in result:
+        result["patternProperties"] = {f"(?a:{name})": part for name, part in result["patternProperties"].items()}
     return result
 
 
