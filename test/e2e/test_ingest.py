@@ -61,8 +61,9 @@ def test_sessions_and_workers_at_once(pulse, how_many):
 def test_an_open_transaction_holds_nobody_up(pulse):
     pulse.produce([event()])
     pulse.wait_caught_up()
+    same = events(100, "first")
     with pulse.connect(autocommit=False) as first, pulse.connect(autocommit=False) as second:
-        assert first.execute(INGEST, [events(100, "first")]).fetchone() == (100, 0)
+        assert first.execute(INGEST, [same]).fetchone() == (100, 0)
         second.execute("SET lock_timeout = '5s'")
         assert second.execute(INGEST, [events(100, "second")]).fetchone() == (100, 0)
         second.commit()
@@ -70,16 +71,16 @@ def test_an_open_transaction_holds_nobody_up(pulse):
         pulse.wait_caught_up()
         assert pulse.count() == 151
         pulse.verify()
-        # The same event in two transactions: the second waits, and it is there once.
+        # The same events in two transactions: the second waits, and they are there once.
         second.execute("SET lock_timeout = '200ms'")
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            second.execute(INGEST, [events(1, "first")])
+            second.execute(INGEST, [same])
         second.rollback()
         first.commit()
-        assert second.execute(INGEST, [events(1, "first")]).fetchone() == (1, 0)
+        assert second.execute(INGEST, [same]).fetchone() == (100, 0)
         second.commit()
     assert pulse.count() == 251
-    assert pulse.value("SELECT sum(duplicates) FROM pulse.ingests") == 1
+    assert pulse.value("SELECT sum(duplicates) FROM pulse.ingests") == 100
     pulse.verify()
 
 

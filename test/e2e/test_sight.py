@@ -158,10 +158,10 @@ def test_monitors_see_and_others_do_nothing(pulse):
     pulse.query("CREATE ROLE watcher IN ROLE pg_monitor")
     pulse.query("CREATE ROLE nobody_special")
     views = ("pipelines", "offsets", "offset_log", "gaps", "batch_log", "stat_pipeline", "stat_partition",
-             "stat_worker", "error_codes")
+             "stat_worker", "stat_replay", "replays", "ingests", "error_codes")
     calls = ("pause('events')", "resume('events')", "stop('events')", "seek('events', 'latest')",
              "alter_pipeline('events', '{}')", "drop_pipeline('events')", "create_pipeline('x', '{t}')",
-             "decode('events', '')", "verify('events')", "wait_until_caught_up('events')", "_wake()")
+             "decode('events', '')", "verify('events')", "wait_until_caught_up('events')", "_wake()", "ingest('events', '{}')")
     with pulse.connect() as connection:
         for role in ("watcher", "nobody_special"):
             connection.execute(f"SET ROLE {role}")
