@@ -9,14 +9,18 @@ medians of ROUNDS). Prints a table; nothing in it passes or fails.
   workers   the same ingest with one worker and with two, turn by turn, from four partitions
   letters   a flood of 100 % rejects with the breaker off, against the same records as rows, turn by turn
   memory    the worker's peak of private memory (shared buffers are PostgreSQL's)
+  simulate  CALL pulse.simulate() as fast as it can, until every record is in the topic, against librdkafka alone sending
+            the same bytes from memory to the same broker (produce_bench.cpp), turn by turn
 
-Arguments: --events N (1,000,000) --rounds N (3) --seconds N of each latency run (20) --only ingest|latency|workers|letters
+Arguments: --events N (1,000,000) --rounds N (3) --seconds N of each latency run (20) --only ingest|latency|workers|letters|simulate
 """
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
+import struct
 import sys
 import threading
 import time
@@ -49,6 +53,12 @@ def cpu_seconds(pid, thread=None):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def children_cpu_seconds():
+    """Of the processes that were started here and are over."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 class PeakMemory(threading.Thread):
     """Samples a process every 50 ms until finish()."""
 
@@ -65,6 +75,23 @@ class PeakMemory(threading.Thread):
         self.over.set()
         self.join()
         return self.peak
+
+
+class Arrival(threading.Thread):
+    """Looks until a topic holds so many records; at_seconds is when that was."""
+
+    def __init__(self, broker, topic, count):
+        super().__init__(daemon=True)
+        self.broker, self.topic, self.count, self.began = broker, topic, count, time.monotonic()
+        self.start()
+
+    def run(self):
+        wait_until(lambda: sum(self.broker.end_offsets(self.topic).values()) >= self.count, "the records", 600, interval=0.1)
+        self.at_seconds = time.monotonic() - self.began
+
+    def finish(self):
+        self.join()
+        return self.at_seconds
 
 
 class Bench:
@@ -239,6 +266,56 @@ class Bench:
         print(f"letters  {statistics.median(rates['raw.dlq']):>10,.0f} letters/s   "
               f"{statistics.median(rates['raw.events']):>10,.0f} rows/s   ratio {ratio:.2f}", flush=True)
 
+    def simulate(self):
+        """The same seed every time, so that everybody sends the same bytes."""
+        count = self.options.events
+        self.cluster.query("CREATE EXTENSION IF NOT EXISTS pulse")
+        records = self.directory / "records"
+        plain = place.BUILD / "bench" / "produce_bench"
+        plain.parent.mkdir(parents=True, exist_ok=True)
+        place.run("g++", "-O2", "-std=c++20", "-o", plain, place.ROOT / "test/bench/produce_bench.cpp", "-lrdkafka")
+        rates, calls, limits, cpu, plain_cpu = [], [], [], [], []
+        for number in range(self.options.rounds):
+            topics = [f"simulated-{number}", f"plain-{number}"]
+            for topic in topics:
+                self.broker.create_topic(topic, 3, **{"retention.ms": "-1"})
+            with self.cluster.connect() as connection:
+                pid = connection.info.backend_pid
+                before, began, arrival = cpu_seconds(pid), time.monotonic(), Arrival(self.broker, topics[0], count)
+                connection.execute(f"""
+                    CALL pulse.simulate(events => {count}, users => {count // 20}, duration => '1 day', seed => 1,
+                                        start_at => '2026-01-01 00:00+00', topic => '{topics[0]}')""")
+                calls.append(count / (time.monotonic() - began))
+                cpu.append(cpu_seconds(pid) - before)
+                rates.append(count / arrival.finish())
+            if number == 0:
+                size = self.keep(topics[0], records)
+            before = children_cpu_seconds()
+            limits.append(count / float(place.run(plain, self.broker.address, topics[1], records)))
+            plain_cpu.append(children_cpu_seconds() - before)
+            print(f"  round {number + 1}: simulate {rates[-1]:,.0f} events/s, librdkafka alone {limits[-1]:,.0f}, "
+                  f"ratio {rates[-1] / limits[-1]:.2f}", flush=True)
+            for topic in topics:
+                self.broker.delete_topic(topic)
+        ratio = statistics.median(rate / limit for rate, limit in zip(rates, limits))
+        print(f"simulate {statistics.median(rates):>10,.0f} events/s ({size:.0f} bytes each)   librdkafka alone "
+              f"{statistics.median(limits):>10,.0f} events/s   ratio {ratio:.2f}\n"
+              f"         {statistics.median(calls):>10,.0f} events/s until the truth is written, too")
+        print(f"cpu      {statistics.median(cpu) * 1e6 / count:>10.2f} us an event in all threads of the backend, "
+              f"{statistics.median(plain_cpu) * 1e6 / count:.2f} in those of librdkafka alone", flush=True)
+
+    def keep(self, topic, path):
+        """Writes a topic's records as produce_bench.cpp reads them; returns the mean size of a value."""
+        count = total = 0
+        with open(path, "wb") as file:
+            for message in self.broker.iterate(topic):
+                for field in (message.key(), message.value()):
+                    file.write(struct.pack("=i", -1 if field is None else len(field)) + (field or b""))
+                count += 1
+                total += len(message.value() or b"")
+        assert count == self.options.events, count
+        return total / count
+
     def latency(self, rate):
         if not self.value("SELECT count(*) FROM pg_extension WHERE extname = 'pulse'"):
             self.cluster.query("CREATE EXTENSION pulse")
@@ -272,14 +349,11 @@ def main():
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("--only", choices=["ingest", "latency", "workers", "letters"])
+    parser.add_argument("--only", choices=["ingest", "latency", "workers", "letters", "simulate"])
     options = parser.parse_args()
     with Bench(options) as bench:
-        if options.only == "workers":
-            bench.workers()
-            return
-        if options.only == "letters":
-            bench.letters()
+        if options.only in ("workers", "letters", "simulate"):
+            getattr(bench, options.only)()
             return
         if options.only != "ingest":
             for rate in (600, 10_000):
@@ -292,6 +366,8 @@ def main():
             bench.broker.create_topic(TOPIC, 3)
         if options.only != "latency":
             bench.ingest()
+        if options.only is None:
+            bench.simulate()
 
 
 if __name__ == "__main__":
