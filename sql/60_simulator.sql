@@ -176,7 +176,7 @@ COMMENT ON FUNCTION pulse._begin_simulation(bigint, int, double precision, inter
     double precision, double precision, double precision, double precision, text) IS
 'checks the arguments of pulse.simulate(), fills in what was left out, and enters the run in sim.runs';
 
-CREATE FUNCTION pulse._write_truth(run_id bigint, part text, answers jsonb) RETURNS void
+CREATE FUNCTION pulse._write_truth(run_id bigint, part text, answers json) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -186,28 +186,28 @@ BEGIN
         SELECT _write_truth.run_id, s.user_id, timestamptz '1970-01-01Z' + s.started_ms * interval '1 millisecond',
                timestamptz '1970-01-01Z' + s.ended_ms * interval '1 millisecond', s.events, s.page_views, s.landing_page,
                s.exit_page, s.referrer, s.device, s.ordered_steps, s.is_bounce, s.is_converted
-          FROM jsonb_to_recordset(answers) AS s (user_id text, started_ms bigint, ended_ms bigint, events int,
+          FROM json_to_recordset(answers) AS s (user_id text, started_ms bigint, ended_ms bigint, events int,
                page_views int, landing_page text, exit_page text, referrer text, device text, ordered_steps smallint,
                is_bounce boolean, is_converted boolean);
     WHEN 'days' THEN
         INSERT INTO sim.days
         SELECT _write_truth.run_id, date '1970-01-01' + d.day, d.events, d.late_events, d.sessions, d.active_users,
                d.active_users_7d, d.active_users_30d
-          FROM jsonb_to_recordset(answers) AS d (day int, events bigint, late_events bigint, sessions bigint,
+          FROM json_to_recordset(answers) AS d (day int, events bigint, late_events bigint, sessions bigint,
                active_users bigint, active_users_7d bigint, active_users_30d bigint);
     WHEN 'funnel_daily' THEN
         INSERT INTO sim.funnel_daily
         SELECT _write_truth.run_id, date '1970-01-01' + f.day, f.step, f.event_type, f.users, f.ordered_users
-          FROM jsonb_to_recordset(answers) AS f (day int, step smallint, event_type text, users bigint,
+          FROM json_to_recordset(answers) AS f (day int, step smallint, event_type text, users bigint,
                ordered_users bigint);
     WHEN 'rejects' THEN
         INSERT INTO sim.rejects
         SELECT _write_truth.run_id, r.error_code, r.count
-          FROM jsonb_to_recordset(answers) AS r (error_code text, count bigint);
+          FROM json_to_recordset(answers) AS r (error_code text, count bigint);
     END CASE;
 END
 $$;
-COMMENT ON FUNCTION pulse._write_truth(bigint, text, jsonb) IS 'rows of one table of schema sim';
+COMMENT ON FUNCTION pulse._write_truth(bigint, text, json) IS 'rows of one table of schema sim';
 
 CREATE FUNCTION pulse._note_simulation(run_id bigint, records_sent bigint, is_finished boolean) RETURNS void
     LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE

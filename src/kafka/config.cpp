@@ -60,7 +60,6 @@ constexpr Setting kFixed[] = {
     {"acks", "all", kProducerOnly},
     {"delivery.report.only.error", "false", kProducerOnly},
     {"message.max.bytes", "8388608", kProducerOnly},
-    {"queue.buffering.max.messages", "10000", kProducerOnly},
     {"queue.buffering.max.kbytes", "32768", kProducerOnly},
     {"partitioner", "murmur2_random", kProducerOnly}, // the same partition as Java's for a key
 };
@@ -73,6 +72,7 @@ constexpr std::string_view kOwned[] = {
     "group.instance.id",
     "client.id",
     "queued.max.messages.kbytes",
+    "queue.buffering.max.messages",
     "fetch.max.bytes",
     "partition.assignment.strategy",
     "auto.commit.enable",
@@ -379,6 +379,8 @@ BuildConf(const Config &config, ClientRole role)
         own.emplace_back("fetch.max.bytes",
                          std::to_string(std::clamp(queue_bytes / kQueueToFetch, kMinFetchBytes,
                                                    kMaxFetchBytes)));
+    } else {
+        own.emplace_back("queue.buffering.max.messages", std::to_string(config.queue_records));
     }
     for (const auto &[key, value] : own)
         if (Status status = SetProperty(conf.get(), key, value, false); !status.ok())

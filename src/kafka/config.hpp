@@ -21,6 +21,7 @@ struct Config {
     Properties options;    // user's allow-listed librdkafka properties (pulse.kafka_options)
     Properties secrets;    // from pulse.secrets_file: sasl.* and ssl.* only
     int64_t queue_bytes = 32LL * 1024 * 1024; // prefetch bound (queued.max.messages.kbytes)
+    int queue_records = 10'000; // a producer's, until their reports (queue.buffering.max.messages)
 };
 
 // "a=b, c=d" or lines "a=b" -> properties; '#' starts a comment line. Errors name the bad item.

@@ -47,7 +47,8 @@ Producer::Produce(const OutgoingRecord &record, std::string *reason)
             *reason = std::move(fatal);
         return Outcome::kFatal;
     }
-    HeadersHandle headers(rd_kafka_headers_new(record.headers.size()));
+    HeadersHandle headers(record.headers.empty() ? nullptr
+                                                 : rd_kafka_headers_new(record.headers.size()));
     for (const Header &header : record.headers)
         rd_kafka_header_add(headers.get(), header.key.data(),
                             static_cast<ssize_t>(header.key.size()), header.value.data(),

@@ -14,6 +14,8 @@ namespace {
 
 constexpr auto kNoteEvery = std::chrono::seconds(5);
 constexpr int kTruthRows = 2000; // a statement
+// As much as the queue's 32 MB hold: with less, a fast stream waits for every round trip.
+constexpr int kQueueRecords = 100'000;
 
 struct Shares {
     double late, duplicates, malformed, out_of_order, bots;
@@ -62,7 +64,9 @@ int64_t
 Run(const store::SimulationRow &run, const Shares &shares, bool is_atomic)
 {
     PrepareForKafka();
-    auto created = Simulation::Create(SessionConfig(), OptionsOf(run, shares));
+    kafka::Config config = SessionConfig();
+    config.queue_records = kQueueRecords;
+    auto created = Simulation::Create(config, OptionsOf(run, shares));
     if (!created.ok())
         Fail("08000", created.message());
     ingest::AsidePtr<Simulation> simulation(created.value().release());

@@ -110,9 +110,14 @@ Simulation::SendDue(int *wait_ms)
             truth_.Add(record_);
             has_record_ = false;
             break;
-        case kafka::Producer::Outcome::kQueueFull:
-            *wait_ms = kFullQueueWaitMs;
-            return Status::Ok();
+        case kafka::Producer::Outcome::kQueueFull: // until reports are read
+            if (Status status = ReadReports(); !status.ok())
+                return status;
+            if (reports_.empty())
+                *wait_ms = kFullQueueWaitMs;
+            if (reports_.empty() || Clock::now() >= until)
+                return Status::Ok();
+            break;
         case kafka::Producer::Outcome::kRefused:
         case kafka::Producer::Outcome::kFatal:
             return Status::Error(reason);

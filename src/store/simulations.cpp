@@ -19,7 +19,7 @@ pg::Statement begin_simulation = {
 pg::Statement note_simulation = {
     "SELECT pulse._note_simulation($1, $2, $3)", 3, {INT8OID, INT8OID, BOOLOID}, nullptr};
 
-pg::Statement write_truth = {"SELECT pulse._write_truth($1, $2, $3::pg_catalog.jsonb)",
+pg::Statement write_truth = {"SELECT pulse._write_truth($1, $2, $3::pg_catalog.json)",
                              3,
                              {INT8OID, TEXTOID, TEXTOID},
                              nullptr};
