@@ -1,5 +1,7 @@
 """Each rule of the incremental models by itself: what arrives, which tables it must change, and what it must leave alone."""
 
+import random
+
 import pytest
 from clickstream import DAY, HOUR, MINUTE, SECOND, TIMEOUT, Event, moment
 from oracle import truth
@@ -19,7 +21,9 @@ KNOWN = [event(f"user-{number}", day * DAY + number * HOUR + step * MINUTE, kind
 KNOWN += [event("bot", 5 * DAY + 10 * MINUTE + n * 20 * MINUTE) for n in range(3 * 72)]
 KNOWN += [event("owl", 10 * DAY - 10 * MINUTE), event("lark", 27 * DAY - 15 * MINUTE), event("lark", 27 * DAY + 20 * MINUTE),
           event("edge", 14 * DAY - TIMEOUT), event("away", 4 * DAY), event("away", 20 * DAY),
-          event("back", 18 * DAY), event("back", 19 * DAY)]
+          event("back", 18 * DAY), event("back", 19 * DAY),
+          # An address too long for an index.
+          event("poet", 22 * DAY, page=f"{random.Random(1).getrandbits(40_000):x}")]
 
 # What arrives, one run after the other. Days are counted from a Monday.
 ARRIVALS = {

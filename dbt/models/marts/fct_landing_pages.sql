@@ -4,7 +4,7 @@
         incremental_strategy='replace_tail',
         meta={'tail': 'session_date'},
         indexes=[
-            {'columns': ['session_date', 'landing_page'], 'unique': true},
+            {'columns': ['session_date']},
             {'columns': ['last_ingested_at']},
         ]
     )
