@@ -64,5 +64,10 @@ select
     totals.has_endless_session,
     totals.last_ingested_at
 from totals
-inner join {{ ref('fct_sessions') }} as first_sessions
-    on totals.user_id = first_sessions.user_id and totals.first_seen_at = first_sessions.session_started_at
+inner join lateral (
+    select known.*
+    from {{ ref('fct_sessions') }} as known
+    where known.user_id = totals.user_id and known.session_started_at = totals.first_seen_at
+    -- By the index: joined, the planner reads everything once more in each of its processes.
+    offset 0
+) as first_sessions on true
