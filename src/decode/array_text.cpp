@@ -167,6 +167,8 @@ AppendArray(const ColumnSpec &column, const JsonValue &array, const ConvertConte
         AppendElement(element, cell, literal);
     }
     *literal += '}';
+    if (count == 0 && depth > 0) // PostgreSQL has no array of empty arrays
+        return RefuseShape(column, array, context);
     if (shape->lengths[depth] == kNotSeen)
         shape->lengths[depth] = count;
     return shape->lengths[depth] == count || RefuseShape(column, array, context);

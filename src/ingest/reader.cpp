@@ -10,6 +10,7 @@
 
 #include "base/clock.hpp"
 #include "base/crc32c.hpp"
+#include "ingest/aside.hpp"
 #include "ingest/thread.hpp"
 #include "kafka/consumer.hpp"
 
@@ -17,10 +18,12 @@ namespace pulse::ingest {
 
 namespace {
 
+constexpr size_t kMaxNotices = 1000;
 constexpr int kPollsPerRound = 512;          // between two looks at commands
 constexpr int64_t kReassignDelayUs = 500000; // doubled by each failure of the partition
 constexpr int kMaxReassignShift = 6;
-constexpr int kTooLargeTimeoutMs = 5000;
+constexpr int kProbeTimeoutMs = 2000;
+constexpr int64_t kSuspicionUs = 5000000;        // under load it is never dry
 constexpr size_t kBatchBytes = 16 * 1024 * 1024; // payload and what was decoded from it
 
 int64_t
@@ -73,6 +76,7 @@ class Reader::Impl {
         ready_.clear();
         ready_bytes_ = 0;
         queued_records_ = 0;
+        std::erase_if(notices_, IsAboutPartition); // they were about the assignment before
         command_event_.Raise();
     }
 
@@ -148,10 +152,9 @@ class Reader::Impl {
                     continue;
                 }
                 bool is_dry = PollSome();
-                if (is_dry && has_too_large_)
-                    LeaveOutTooLarge();
+                ExamineSuspect(is_dry);
                 HandOver(is_dry);
-                if (is_dry)
+                if (is_dry && suspects_.empty())
                     WaitForMessages();
             }
         } catch (const std::exception &error) {
@@ -196,6 +199,7 @@ class Reader::Impl {
             for (SetAside &record : aside)
                 if (PartitionState *state = Find(record.topic, record.partition))
                     state->set_aside.emplace(record.kafka_offset, std::move(record));
+            suspects_.clear();
             AssignAll();
         } else if (reassign_at_us_ != 0 && MonotonicUs() >= reassign_at_us_) {
             AssignAll();
@@ -228,34 +232,50 @@ class Reader::Impl {
     }
 
     // An answer was larger than the client may receive, and with it fails whatever else it held.
-    // Only the partition that is next in turn, alone with a client of its own, shows whose it was.
-    // All that was fetched before has been taken.
-    void LeaveOutTooLarge()
+    // Only the partition that is next in turn, read alone, shows whose it was.
+    void SuspectAll()
     {
-        has_too_large_ = false;
-        (void)consumer_->Assign({});
-        for (PartitionState &state : partitions_) {
-            if (stop_ || state.is_lost || !IsTooLarge(state))
-                continue;
+        if (!suspects_.empty())
+            return;
+        suspected_at_us_ = MonotonicUs();
+        for (size_t i = 0; i < partitions_.size(); i++)
+            if (!partitions_[i].is_lost)
+                suspects_.push_back(i);
+    }
+
+    // One each round, so that the others and commands go on meanwhile. All that was fetched before
+    // has been taken, unless there is always more.
+    void ExamineSuspect(bool is_dry)
+    {
+        if (suspects_.empty() || (!is_dry && MonotonicUs() - suspected_at_us_ < kSuspicionUs))
+            return;
+        PartitionState &state = partitions_[suspects_.back()];
+        suspects_.pop_back();
+        if (!state.is_lost && IsTooLarge(state)) {
             state.is_lost = true;
             AddNotice({Notice::Kind::kTooLarge, state.topic, state.partition, state.position,
                        "the record is larger than pulse can fetch (32 MiB with all that comes "
                        "with it)"});
+            AssignAll();
+            prober_.reset(); // it has said so once, and would not again
         }
-        AssignAll();
+        if (suspects_.empty())
+            prober_.reset();
     }
 
-    bool IsTooLarge(const PartitionState &state) const
+    bool IsTooLarge(const PartitionState &state)
     {
-        auto consumer = kafka::Consumer::Create(options_.config);
-        if (!consumer.ok())
-            return false;
-        auto marks =
-            consumer.value()->QueryWatermarks(state.topic, state.partition, kTooLargeTimeoutMs);
+        if (prober_ == nullptr) {
+            auto created = kafka::Consumer::Create(options_.config);
+            if (!created.ok())
+                return false;
+            prober_.reset(created.value().release());
+        }
+        auto marks = prober_->QueryWatermarks(state.topic, state.partition, kProbeTimeoutMs);
         if (!marks.ok() || marks.value().high <= state.position)
             return false;
-        auto found = consumer.value()->ReadFrom({state.topic, state.partition, state.position, {}},
-                                                kTooLargeTimeoutMs, [](const kafka::Message &) {});
+        auto found = prober_->ReadFrom({state.topic, state.partition, state.position, {}},
+                                       kProbeTimeoutMs, [](const kafka::Message &) {});
         return found.ok() && found.value() == kafka::Found::kTooLarge;
     }
 
@@ -316,7 +336,7 @@ class Reader::Impl {
                 break;
             case kafka::Message::Kind::kClientError:
                 if (message_.is_too_large)
-                    has_too_large_ = true;
+                    SuspectAll();
                 AddNotice({Notice::Kind::kClientError, "", -1, -1,
                            message_.error_name + ": " + message_.error_text});
                 break;
@@ -508,11 +528,17 @@ class Reader::Impl {
         ready_event_.Raise();
     }
 
+    static bool IsAboutPartition(const Notice &notice) { return notice.partition >= 0; }
+
     void AddNotice(Notice notice)
     {
+        bool is_repeated = notice.kind == Notice::Kind::kClientError ||
+                           notice.kind == Notice::Kind::kPartitionError;
         std::lock_guard<std::mutex> guard(mutex_);
-        if (notices_.size() >=
-            1000) // the backend is busy; the latest matter least when so many came
+        if (IsAboutPartition(notice) && thread_assignment_ != assignment_)
+            return;
+        if (is_repeated &&
+            notices_.size() >= kMaxNotices) // the backend is busy, and they come again
             return;
         notices_.push_back(std::move(notice));
         ready_event_.Raise();
@@ -577,7 +603,9 @@ class Reader::Impl {
         std::min(options_.queue_bytes, std::max(options_.batch_max_bytes, kBatchBytes));
     int64_t current_since_us_ = 0;
     int64_t reassign_at_us_ = 0;
-    bool has_too_large_ = false;
+    std::vector<size_t> suspects_; // of partitions_, still to be read alone
+    int64_t suspected_at_us_ = 0;
+    AsidePtr<kafka::Consumer> prober_;
     int64_t now_us_ = 0;
     uint32_t clock_age_ = 0;
     kafka::Message message_;

@@ -339,24 +339,24 @@ class Watcher::Impl {
     void Read(const WatchRequest &request, WatchAnswer *answer)
     {
         const PartitionOffset &where = request.partitions.front();
-        auto consumer = kafka::Consumer::Create(request.config);
-        if (!consumer.ok()) {
-            answer->error = consumer.message();
+        auto created = kafka::Consumer::Create(request.config);
+        if (!created.ok()) {
+            answer->error = created.message();
             return;
         }
+        AsidePtr<kafka::Consumer> consumer(created.value().release());
         FetchedRecord *record = &answer->record;
-        auto found =
-            consumer.value()->ReadFrom(where, kTimeoutMs, [&](const kafka::Message &message) {
-                Arena arena;
-                record->kafka_offset = message.offset;
-                record->timestamp_ms = message.timestamp_ms;
-                record->has_key = message.key.data() != nullptr;
-                record->has_value = message.value.data() != nullptr;
-                record->key = message.key;
-                record->value = message.value;
-                if (!message.headers.empty())
-                    record->headers = EncodeHeaders(message.headers, arena);
-            });
+        auto found = consumer->ReadFrom(where, kTimeoutMs, [&](const kafka::Message &message) {
+            Arena arena;
+            record->kafka_offset = message.offset;
+            record->timestamp_ms = message.timestamp_ms;
+            record->has_key = message.key.data() != nullptr;
+            record->has_value = message.value.data() != nullptr;
+            record->key = message.key;
+            record->value = message.value;
+            if (!message.headers.empty())
+                record->headers = EncodeHeaders(message.headers, arena);
+        });
         if (!found.ok()) {
             answer->error = found.message();
             return;

@@ -201,10 +201,11 @@ Consumer::Impl::PopEvent(Message *message)
     message->error_name = std::move(event.name);
     message->error_text = std::move(event.text);
     message->is_fatal = event.is_fatal;
-    // The message of any other protocol error has no such advice.
+    // Whatever is no Kafka broker has a first answer of a strange size too, but is never up.
     message->is_too_large =
         event.error_code == RD_KAFKA_RESP_ERR__BAD_MSG &&
-        message->error_text.find("receive.message.max.bytes") != std::string::npos;
+        message->error_text.find("receive.message.max.bytes") != std::string::npos &&
+        message->error_text.find("in state UP") != std::string::npos;
     message->severity = event.severity;
     if (!event.is_log)
         NamePartition(message);

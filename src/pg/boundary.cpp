@@ -41,6 +41,7 @@ ThrowCopy(ErrorData *data)
     set(&error.hint, data->hint);
     set(&error.context, data->context);
     set(&error.constraint, data->constraint_name);
+    set(&error.schema, data->schema_name);
     set(&error.table, data->table_name);
     FreeErrorData(data);
     throw error;

@@ -21,6 +21,7 @@ class Error : public std::exception {
     std::string hint;
     std::string context;
     std::string constraint; // empty when the error names none
+    std::string schema;     // of the table
     std::string table;      // likewise, unqualified
 
     const char *what() const noexcept override { return message.c_str(); }

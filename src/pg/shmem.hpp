@@ -97,7 +97,7 @@ struct PartitionSlot {
     double arrivals_per_second;   // between its last two looks; -1 = unknown
     int64_t last_kafka_timestamp; // TimestampTz of the last committed record, 0 = none
     int64_t caught_up_at;         // when next_offset last equalled high, 0 = never
-    int64_t lost_offset;          // kOffsetLost, kTopicChanged: what was read is before it
+    int64_t lost_offset;          // kOffsetLost, kTopicChanged, kQuarantined: where reading stopped
     bool is_judged;               // kOffsetLost: the coordinator has asked where the log begins
     State state;
     char reason[kReasonBytes];

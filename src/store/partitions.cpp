@@ -84,4 +84,16 @@ EnsurePartition(const Target &target, int64_t timestamp)
     SetUserIdAndSecContext(caller, security);
 }
 
+bool
+IsPartOf(const Target &target, const char *schema, const char *table)
+{
+    Oid space = get_namespace_oid(schema, true);
+    Oid relation = OidIsValid(space) ? get_relname_relid(table, space) : InvalidOid;
+    if (!OidIsValid(relation))
+        return false;
+    return relation == target.relation ||
+           (get_rel_relispartition(relation) &&
+            list_member_oid(get_partition_ancestors(relation), target.relation));
+}
+
 } // namespace pulse::store

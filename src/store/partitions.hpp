@@ -14,4 +14,7 @@ namespace pulse::store {
 // ATTACH), 42P07 never.
 void EnsurePartition(const Target &target, int64_t timestamp);
 
+// Whether that table is the target or one of its partitions.
+bool IsPartOf(const Target &target, const char *schema, const char *table);
+
 } // namespace pulse::store

@@ -6,6 +6,7 @@
 #include "decode/convert.hpp"
 #include "ingest/bisect.hpp"
 #include "pg/xact.hpp"
+#include "store/partitions.hpp"
 #include "worker/batch_leaves.hpp"
 #include "worker/flight_recorder.hpp"
 #include "pg/spi.hpp"
@@ -68,15 +69,19 @@ ResetOutcomes(BatchState *state, ingest::Slice slice)
             state->outcomes[i] = Outcome::kPending;
 }
 
-// 23514 without a constraint: no partition holds the row, because one was dropped meanwhile.
+// 23514 of the target or a leaf, without a constraint: no partition holds the row, because one was
+// dropped meanwhile. A trigger may raise the same code about anything else.
 bool
 IsMissingPartition(BatchState *state, const pg::Error &error)
 {
-    if (!state->pipeline->target.is_managed || error.sqlstate != "23514" ||
-        !error.constraint.empty())
+    const store::Target &target = state->pipeline->target;
+    if (!target.is_managed || error.sqlstate != "23514" || !error.constraint.empty())
         return false;
-    state->pipeline->leaves.clear();
-    return true;
+    bool is_ours = pg::CallPg(
+        [&] { return store::IsPartOf(target, error.schema.c_str(), error.table.c_str()); });
+    if (is_ours)
+        state->pipeline->leaves.clear();
+    return is_ours;
 }
 
 bool

@@ -121,8 +121,8 @@ class BatchTransaction {
             enable_timeout_after(STATEMENT_TIMEOUT, pg::guc_batch_timeout_ms);
             result_.began_at = RegisterWriter();
             state_.ingested_at = GetCurrentTimestamp();
-            if (pipeline_->target.has_deferrable)
-                pg::InSpi([] { pg::ExecuteOnce("SET CONSTRAINTS ALL IMMEDIATE"); });
+            // Not only for those of the target: a trigger may write where others wait.
+            pg::InSpi([] { pg::ExecuteOnce("SET CONSTRAINTS ALL IMMEDIATE"); });
         });
     }
 

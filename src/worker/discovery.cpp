@@ -268,6 +268,11 @@ PublishWatermarks(const std::string &name,
             slot->low = entry.low;
             slot->high = entry.high;
             slot->watermarks_at = now;
+            // Retention has deleted the record that could not be fetched.
+            if (slot->state == pg::State::kQuarantined && entry.low > slot->lost_offset) {
+                slot->state = pg::State::kOffsetLost;
+                slot->is_judged = false;
+            }
             if (slot->next_offset >= slot->high)
                 slot->caught_up_at = now;
         }

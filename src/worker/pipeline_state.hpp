@@ -49,7 +49,7 @@ struct PipelineState {
     }
 
     store::PipelineDefinition definition;
-    store::Target target;
+    store::Target target{};
     std::shared_ptr<const decode::Mapping> mapping;
     std::vector<store::OwnedPartition> partitions;
     EarlierRows earlier_rows;

@@ -134,7 +134,8 @@ class Step {
         pg::CallPg([this] {
             (void)pg::RegisterSessionWriter();
             state_.ingested_at = GetCurrentTimestamp();
-            if (pipeline_->target.has_deferrable)
+            // Constraints that wait for the caller's own commit are the caller's.
+            if (request_.may_commit || pipeline_->target.has_deferrable)
                 pg::InSpi([] { pg::ExecuteOnce("SET CONSTRAINTS ALL IMMEDIATE"); });
         });
         state_.reached = InsertBatchRows(&state_);

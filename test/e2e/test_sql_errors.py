@@ -54,6 +54,30 @@ def test_check_constraint_isolates_three_rows(pulse, how_many):
 
 
 @ONE_PARTITION
+def test_what_a_trigger_writes_elsewhere_is_judged_with_its_row(pulse):
+    """A constraint of another table that waits for the commit, and a partition missing there."""
+    with pulse.connect() as connection:
+        connection.execute(
+            "CREATE TABLE public.known (user_id text PRIMARY KEY);"
+            "INSERT INTO public.known VALUES ('good user'), ('far user'), ('dear user');"
+            "CREATE TABLE public.audit (user_id text REFERENCES public.known DEFERRABLE INITIALLY DEFERRED, part int) "
+            "PARTITION BY LIST (part);"
+            "CREATE TABLE public.audit_1 PARTITION OF public.audit FOR VALUES IN (1);"
+            "CREATE FUNCTION public.audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "INSERT INTO public.audit VALUES (NEW.user_id, CASE NEW.user_id WHEN 'far user' THEN 2 ELSE 1 END);"
+            "IF NEW.user_id = 'dear user' THEN RAISE EXCEPTION 'too dear' USING ERRCODE = 'check_violation'; END IF;"
+            "RETURN NULL; END $$;"
+            "CREATE TRIGGER audit AFTER INSERT ON raw.events FOR EACH ROW EXECUTE FUNCTION public.audit()")
+    users = ["good user"] * 30
+    users[5], users[11], users[17] = "bad user", "far user", "dear user"
+    pulse.produce([event(user_id=user) for user in users])
+    pulse.wait_caught_up()
+    assert pulse.letters("kafka_offset, sqlstate") == [(5, "23503"), (11, "23514"), (17, "23514")]
+    assert pulse.count() == 27 and pulse.count("public.audit") == 27
+    pulse.check()
+
+
+@ONE_PARTITION
 @pytest.mark.server(pulse__batch_max_rows=100)
 def test_bad_rows_at_the_edges_of_batches(pulse):
     bad = {0, 1, 99, 100, 101, 199, 200, 398, 399}

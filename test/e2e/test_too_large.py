@@ -1,5 +1,8 @@
 """A record larger than the client can receive: the only one that stops its partition, with a state, and a way out."""
 
+import socket
+import threading
+
 import psycopg
 import pytest
 from harness.pipeline import event
@@ -76,3 +79,59 @@ def test_one_that_comes_while_records_are_read(pulse):
     pulse.wait_caught_up()
     assert pulse.count("raw.events") == 8000 and pulse.letters("error_code") == [("too_large_to_fetch",)] * 2
     pulse.check()
+
+
+def test_one_that_retention_deletes_is_a_lost_offset(pulse):
+    pulse.produce([event(event_id="before")], partition=0)
+    produce_large(pulse)
+    pulse.produce([event(event_id="after")], partition=0)
+    wait_until(lambda: states(pulse)[0] == "quarantined", "the partition to be left out", 60)
+    pulse.broker.delete_records(pulse.topic, 0, 2)
+    wait_until(lambda: states(pulse)[0] == "offset_lost", "the coordinator to see that it is gone", 60)
+    pulse.query("SELECT pulse.accept_gap('events', %s, 0)", pulse.topic)
+    pulse.wait_caught_up()
+    assert pulse.rows("event_id") == [("before",), ("after",)] and pulse.letters() == []
+    assert pulse.query("SELECT from_offset, to_offset FROM pulse.gaps") == [(1, 2)]
+
+
+class NoBroker:
+    """Answers whatever connects with something that is no Kafka."""
+
+    def __init__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.answered = 0
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(1)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                self.answered += 1
+
+    def close(self):
+        self._listener.close()
+
+
+@pytest.mark.topic(partitions=1)
+def test_what_is_no_broker_makes_no_record_too_large(make_pulse, broker, topic):
+    other = NoBroker()
+    pulse = make_pulse(broker, topic, pulse__brokers=f"{other.address},{broker.address}")
+    pulse.produce([event() for _ in range(20)])
+    pulse.wait_caught_up()
+    for offset in range(20, 26):
+        pulse.query("SELECT pulse.pause('events')")
+        pulse.produce([event()])
+        skip(pulse, offset)
+        pulse.query("SELECT pulse.resume('events')")
+        pulse.wait_caught_up()
+    assert other.answered > 0
+    assert pulse.letters("error_code") == [("skipped",)] * 6
+    wait_until(lambda: states(pulse) == {0: "running"}, "the partition to go on")
+    pulse.check()
+    other.close()

@@ -338,6 +338,8 @@ TEST(Convert, ArraysOfArraysHaveOneShape)
     constexpr char kShape[] = "expected arrays of one length at each of at most 6 levels, found ";
     EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[[1,2],[3]]"),
               std::string("type /c/1: ") + kShape + "array [3]");
+    for (const char *empty : {"[[]]", "[[],[]]", "[[],1]", "[1,[]]"})
+        EXPECT_TRUE(ConvertArray(ColumnType::kInt4, empty).starts_with("type ")) << empty;
     EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[[1],2]"),
               std::string("type /c/1: ") + kShape + "number 2");
     EXPECT_EQ(ConvertArray(ColumnType::kInt4, "[1,[2]]"),
