@@ -240,12 +240,10 @@ END
 $$;
 COMMENT ON FUNCTION pulse._recreated(text) IS 'for create_pipeline: partitions whose dead letters tell of a recreated topic';
 
-CREATE FUNCTION pulse._is_counted(target text) RETURNS boolean
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-    RETURN (SELECT count(*) = 2 FROM pg_attribute a WHERE a.attrelid = to_regclass(target) AND a.attnotnull
-               AND a.attname IN ('event_type', 'event_timestamp') AND NOT a.attisdropped);
-COMMENT ON FUNCTION pulse._is_counted(text) IS 'whether live counters are kept of the rows of this table';
+CREATE FUNCTION pulse._is_counted(target text, by_user boolean DEFAULT false) RETURNS boolean
+    LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pulse_is_counted';
+COMMENT ON FUNCTION pulse._is_counted(text, boolean) IS
+'whether workers keep live counters of the rows of this table, by_user: also per user. Errors: 42P01';
 
 -- Reads the target once for the ledger, and once more for each kind of counter that is missing.
 CREATE FUNCTION pulse._adopt(name text, target text, columns text[], wanted text, has_rows boolean) RETURNS void
@@ -295,7 +293,7 @@ BEGIN
     END IF;
     FOREACH unit IN ARRAY string_to_array(replace(wanted, ' ', ''), ',') LOOP
         CONTINUE WHEN unit NOT IN ('minute', 'hour', 'day', 'user_day') OR pulse._has_counts(name, unit)
-                   OR (unit = 'user_day' AND NOT 'user_id' = ANY (columns));
+                   OR (unit = 'user_day' AND NOT pulse._is_counted(target, true));
         EXECUTE format($q$
             SELECT array_agg(bucket), array_agg(event_type), array_agg(count), array_agg(user_id) FROM (
                 SELECT date_trunc(%L, event_timestamp) AS bucket, event_type, count(*) AS count, %s AS user_id

@@ -27,7 +27,7 @@ COMMENT ON FUNCTION pulse._check_topic(text) IS 'raises 22023 unless the regular
 
 CREATE FUNCTION pulse._check_target(name text) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_check_target';
-COMMENT ON FUNCTION pulse._check_target(text) IS 'raises unless the pipeline can write its target; true when a unique index tells duplicates';
+COMMENT ON FUNCTION pulse._check_target(text) IS 'raises unless the pipeline can write its target; true when a unique index tells duplicates, also of records read again';
 
 CREATE FUNCTION pulse._require(argument text, is_given boolean) RETURNS void
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
@@ -337,12 +337,13 @@ BEGIN
     END IF;
     IF NOT has_key THEN
         IF has_rows AND lower(start_position) = 'earliest' THEN
-            RAISE EXCEPTION '% has rows and no unique index: what is read again would be inserted again', qualified
+            RAISE EXCEPTION '% has rows and no unique index that tells duplicates: what is read again would be inserted again', qualified
                 USING ERRCODE = 'object_not_in_prerequisite_state',
-                      HINT = 'Add a unique index, or say where to begin: start_position after_rows, latest, an offset or a time.';
+                      HINT = 'Add one over columns that each event always has, or say where to begin: start_position after_rows, latest, an offset or a time.';
         END IF;
         RAISE WARNING '% has no unique index that tells duplicates', qualified
-            USING HINT = 'Records read again, after a seek backwards for example, would be inserted again.';
+            USING HINT = 'Records read again, after a seek backwards for example, would be inserted again. Such a key is NOT NULL, without '
+                   'ingested_at and without defaults like nextval() or now(): ALTER COLUMN ... DROP DEFAULT makes the field a required one.';
     END IF;
     PERFORM pulse._adopt(name, qualified, pulse._columns_of(qualified),
                          coalesce(settings ->> 'counters', current_setting('pulse.counters')), has_rows);
@@ -355,7 +356,8 @@ settings: a JSON object of settings without the prefix pulse., plus mapping (col
 says what of draft 4 is not supported: it is refused here). Rows and dead letters that are there already are read once and adopted: verify adds them to what the
 pipeline writes. Errors: 42710 exists, 42P01 no such table, 42809 no table to write events into, 42703 no such column, 42804
 metadata column of another type, 0A000 key that can''t tell duplicates, 22004, 22023 bad setting or topic,
-54000 more than 64 pipelines, 55000 the table has rows, no unique index, and start_position is earliest';
+54000 more than 64 pipelines, 55000 the table has rows, no unique index that tells
+duplicates (NOT NULL, the same at each read), and start_position is earliest';
 
 CREATE FUNCTION pulse.alter_pipeline(name text, settings jsonb) RETURNS void
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
@@ -437,9 +439,9 @@ BEGIN
         PERFORM pulse._refuse_unknown(name);
     END IF;
     IF NOT coalesce(force, false) AND to_position <> 'latest' AND NOT pulse._check_target(name) THEN
-        RAISE EXCEPTION '% has no unique index: records read again would be inserted again', target_name
+        RAISE EXCEPTION '% has no unique index that tells duplicates: records read again would be inserted again', target_name
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                  HINT = 'Add a unique index, or pass force => true.';
+                  HINT = 'Add one over columns that each event always has, or pass force => true.';
     END IF;
     PERFORM pulse._seek(name, to_position, partition, topic);
 END

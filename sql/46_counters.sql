@@ -69,11 +69,11 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'pipeline "%" does not exist', name USING ERRCODE = 'undefined_object';
     END IF;
-    IF NOT pipeline_row.columns @> ARRAY['event_type', 'event_timestamp'] THEN
-        RAISE EXCEPTION 'pipeline "%" keeps no counters', name USING ERRCODE = 'object_not_in_prerequisite_state',
-            HINT = 'They need the columns event_type and event_timestamp in the target.';
-    END IF;
     PERFORM pulse._require_table(pipeline_row.target);
+    IF NOT pulse._is_counted(pipeline_row.target) THEN
+        RAISE EXCEPTION 'pipeline "%" keeps no counters', name USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'They need event_type (text, NOT NULL, no default) and event_timestamp (timestamptz, NOT NULL, no default) in the target.';
+    END IF;
     IF EXISTS (SELECT FROM pulse.pipelines p WHERE p.target = pipeline_row.target AND p.name <> rebuild_counters.name) THEN
         RAISE EXCEPTION 'other pipelines write % too: whose rows they are cannot be told', pipeline_row.target
             USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -97,7 +97,7 @@ BEGIN
             SELECT date_trunc(%2$L, event_timestamp), event_type, $1, 0, count(*) FROM %1$s
              WHERE event_timestamp >= $2 AND event_timestamp < $3 GROUP BY 1, 2 $q$, pipeline_row.target, kind) USING name, low, high;
     END LOOP;
-    IF 'user_day' = ANY (wanted) AND 'user_id' = ANY (pipeline_row.columns) THEN
+    IF 'user_day' = ANY (wanted) AND pulse._is_counted(pipeline_row.target, true) THEN
         DELETE FROM live._user_day c WHERE c.pipeline = rebuild_counters.name AND c.day >= low::date AND c.day < high::date;
         EXECUTE format($q$
             INSERT INTO live._user_day (day, user_id, event_type, pipeline, slot, count)
@@ -108,4 +108,4 @@ END
 $$;
 COMMENT ON FUNCTION pulse.rebuild_counters(text, timestamptz, timestamptz) IS
 'counts the rows of the target again, for whole days (UTC) that from_time and to_time touch, or all; for rows changed by users, or counters that were not kept before.
-Days that retention has dropped keep their counters. Workers go on: they wait at their counters until this transaction ends. Errors: 42704, 42809 the target is no table any more, 55000 (target without event_type and event_timestamp, or written by several pipelines)';
+Days that retention has dropped keep their counters. Workers go on: they wait at their counters until this transaction ends. Errors: 42704, 42809 the target is no table any more, 55000 (target whose rows are not counted, or written by several pipelines)';

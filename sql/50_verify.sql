@@ -144,7 +144,7 @@ BEGIN
                 pipeline_row.target, kind) USING name, kept;
         END LOOP;
         kept := date_trunc('day', coalesce(pipeline_row.retained_from, '-infinity') + interval '1 day' - interval '1 us');
-        IF wanted LIKE '%,user_day,%' AND 'user_id' = ANY (pipeline_row.columns) THEN
+        IF wanted LIKE '%,user_day,%' AND pulse._is_counted(pipeline_row.target, true) THEN
             RETURN QUERY EXECUTE format($q$
                 SELECT 'counters per user_day', NULL::text, NULL::int, coalesce(sum(r.count), 0)::bigint,
                        coalesce(sum(c.count), 0)::bigint,

@@ -162,6 +162,18 @@ FormatRfc3339(int64_t timestamp_us)
     return FormatFullDate(static_cast<int32_t>(days)) + text;
 }
 
+int64_t
+RoundTime(int64_t timestamp_us, int digits)
+{
+    constexpr int64_t kY2000Us = 946684800 * kMicrosPerSecond;
+    int64_t unit = 1;
+    for (; digits < 6; digits++)
+        unit *= 10;
+    int64_t since_us = timestamp_us - kY2000Us;
+    int64_t half = since_us < 0 ? -unit / 2 : unit / 2;
+    return kY2000Us + (since_us + half) / unit * unit;
+}
+
 std::optional<int64_t>
 MicrosFromEpochMs(int64_t epoch_ms)
 {

@@ -29,6 +29,10 @@ std::optional<int32_t> ParseFullDate(std::string_view text);
 std::string FormatRfc3339(int64_t timestamp_us);
 std::string FormatFullDate(int32_t days);
 
+// To that many digits of a second (0 to 6) as PostgreSQL rounds to timestamp(p): halves go away
+// from 2000-01-01. The result may lie a second outside those years.
+int64_t RoundTime(int64_t timestamp_us, int digits);
+
 // Milliseconds since 1970-01-01 UTC -> microseconds.
 std::optional<int64_t> MicrosFromEpochMs(int64_t epoch_ms);
 

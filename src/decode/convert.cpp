@@ -2,6 +2,7 @@
 // integer and 1.0 is none either, for the producer's type is part of what an event says.
 #include "decode/convert.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <limits>
 
@@ -14,21 +15,39 @@ namespace pulse::decode {
 
 namespace {
 
-// Without trailing blanks: those that are too many varchar(n) and char(n) cut off.
 uint32_t
 CountCharacters(std::string_view text)
 {
-    text = text.substr(0, text.find_last_not_of(' ') + 1);
     uint32_t count = 0;
     for (char byte : text)
         count += (static_cast<unsigned char>(byte) & 0xC0) != 0x80 ? 1 : 0;
     return count;
 }
 
+std::string_view
+WithoutBlanks(std::string_view text)
+{
+    return text.substr(0, text.find_last_not_of(' ') + 1);
+}
+
+// char(n) knows no trailing blanks, and varchar(n) cuts off those that are too many: the cell is
+// what the row will hold.
+std::string_view
+AsStored(std::string_view text, const ColumnSpec &column)
+{
+    if (column.is_padded)
+        return WithoutBlanks(text);
+    if (column.max_characters == 0 || text.size() <= column.max_characters)
+        return text;
+    size_t excess = std::max(CountCharacters(text), column.max_characters) - column.max_characters;
+    return text.substr(0, std::max(WithoutBlanks(text).size(), text.size() - excess));
+}
+
 bool
 SetText(CellKind kind, std::string_view text, const ColumnSpec &column,
         const ConvertContext &context, Cell *cell)
 {
+    text = AsStored(text, column);
     if (column.max_bytes != 0 && text.size() > column.max_bytes) {
         Message message;
         message.Add("text of ").AddSize(text.size()).Add(" bytes, the column takes at most ");
@@ -226,7 +245,9 @@ ToTimestamp(const ColumnSpec &column, const JsonValue &value, const ConvertConte
     } else {
         return RefuseType(column, kExpected, value, context);
     }
-    if (!time_us)
+    if (time_us)
+        time_us = RoundTime(*time_us, column.time_precision);
+    if (!time_us || *time_us > kMaxTimestampUs)
         return RefuseValue(column, RejectCode::kTime, kExpected, value, context);
     SetInteger(CellKind::kTimestamp, *time_us, cell);
     return CheckEventTime(column, *time_us, value, context);

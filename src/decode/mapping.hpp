@@ -39,6 +39,8 @@ struct ColumnSpec {
     bool is_array = false;                   // of type; a JSON array of values that type takes
     uint32_t max_characters = 0;             // varchar(n), char(n); 0 = none
     int32_t max_integer_digits = kAnyDigits; // numeric(p, s): p - s
+    int32_t time_precision = 6;              // timestamp(p): p
+    bool is_padded = false;                  // char(n): trailing blanks mean nothing
     uint32_t max_bytes = 0; // 0 = none; longer text is too_long (columns of the unique index)
     std::vector<std::string> path; // reference tokens of the JSON pointer; {name} by default
 

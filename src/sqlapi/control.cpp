@@ -396,7 +396,13 @@ PULSE_SQL_FUNCTION(pulse_check_target)
     store::LoadTarget(definition, store::Scope::kCall, &target);
     store::CheckRowSecurity(target, store::WriterRole(definition));
     AtEOXact_GUC(true, level);
-    PG_RETURN_BOOL(target.conflict_columns[0] != '\0');
+    PG_RETURN_BOOL(target.tells_duplicates);
+}
+
+// Whether a worker would keep counters of a table.
+PULSE_SQL_FUNCTION(pulse_is_counted)
+{
+    PG_RETURN_BOOL(store::IsCounted(text_to_cstring(PG_GETARG_TEXT_PP(0)), PG_GETARG_BOOL(1)));
 }
 
 namespace {

@@ -84,7 +84,9 @@ TakesMetadata(const TargetColumn &column)
         return column.type_oid == INT4OID || column.type_oid == INT8OID;
     case ColumnSource::kKafkaOffset:
         return column.type_oid == INT8OID;
-    case ColumnSource::kKafkaTimestamp:
+    case ColumnSource::kKafkaTimestamp: // compared with the record's own, which has milliseconds
+        return (column.type_oid == TIMESTAMPTZOID || column.type_oid == TIMESTAMPOID) &&
+               (column.type_modifier < 0 || column.type_modifier >= 3);
     case ColumnSource::kIngestedAt:
         return column.type_oid == TIMESTAMPTZOID || column.type_oid == TIMESTAMPOID;
     case ColumnSource::kKafkaKey:
@@ -143,6 +145,11 @@ DescribeType(TargetColumn *column)
     if (type == VARCHAROID || type == BPCHAROID)
         column->max_characters =
             modifier < VARHDRSZ ? 0 : static_cast<uint32_t>(modifier - VARHDRSZ);
+    column->is_padded = type == BPCHAROID;
+    bool is_time = (type == TIMESTAMPTZOID || type == TIMESTAMPOID) && !column->is_array;
+    column->time_precision = is_time && modifier >= 0 ? modifier : MAX_TIMESTAMP_PRECISION;
+    if (type == NAMEOID || type == CHAROID) // their input functions cut off the rest in silence
+        LimitBytes(column, type == NAMEOID ? NAMEDATALEN - 1 : 1);
     column->max_integer_digits = type == NUMERICOID ? IntegerDigits(modifier) : decode::kAnyDigits;
 }
 
@@ -161,6 +168,7 @@ DescribeColumn(Relation relation, Form_pg_attribute attribute, TargetColumn *col
     DescribeType(column);
     column->default_expression = DefaultExpression(relation, attribute->attnum);
     column->has_default = column->default_expression != nullptr;
+    column->is_not_null = attribute->attnotnull;
     column->is_required =
         (attribute->attnotnull || IsNotNullDomain(attribute->atttypid)) && !column->has_default;
     for (const Metadata &metadata : metadata_columns)
@@ -204,8 +212,8 @@ CheckMetadataType(const TargetColumn &column)
                     column.name, column.type_name),
              errhint(
                  "kafka_topic is text, kafka_offset bigint, kafka_partition and topic_epoch int "
-                 "or bigint, kafka_timestamp and ingested_at timestamptz, kafka_key bytea or "
-                 "text, kafka_headers jsonb.")));
+                 "or bigint, kafka_timestamp timestamptz (of milliseconds at least), "
+                 "ingested_at timestamptz, kafka_key bytea or text, kafka_headers jsonb.")));
 }
 
 TargetColumn *
@@ -215,6 +223,13 @@ FindColumn(Target *target, const char *name)
         if (strcmp(target->columns[i].name, name) == 0)
             return &target->columns[i];
     return nullptr;
+}
+
+void
+LimitBytes(TargetColumn *column, uint32_t max_bytes)
+{
+    if (column->max_bytes == 0 || column->max_bytes > max_bytes)
+        column->max_bytes = max_bytes;
 }
 
 void

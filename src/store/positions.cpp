@@ -196,7 +196,7 @@ WouldInsertAgain(const char *pipeline)
         pg::CopyText(definition.name, sizeof(definition.name), pipeline);
         pg::CopyText(definition.target, sizeof(definition.target), pg::GetText(0, 1));
         LoadTarget(definition, Scope::kCall, &target);
-        if (target.conflict_columns[0] != '\0')
+        if (target.tells_duplicates)
             return;
         const char *sql = psprintf("SELECT FROM %s LIMIT 1", target.qualified_name);
         if (SPI_execute(sql, true, 1) != SPI_OK_SELECT)

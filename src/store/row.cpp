@@ -102,6 +102,16 @@ TimestampDatum(const TargetColumn &column, Timestamp value)
                                Int32GetDatum(column.base_type_modifier));
 }
 
+// Never earlier than the moment itself: what is older than pulse.ingest_horizon() is committed.
+Timestamp
+RoundedUp(const TargetColumn &column, Timestamp value)
+{
+    int64 unit = 1;
+    for (int digits = column.time_precision; digits < MAX_TIMESTAMP_PRECISION; digits++)
+        unit *= 10;
+    return (value + unit - 1) / unit * unit;
+}
+
 Datum
 TextDatum(const TargetColumn &column, ColumnPlan *plan, const char *bytes, Size length,
           Scratch *scratch)
@@ -195,7 +205,7 @@ MetadataDatum(const InsertJob &job, const ingest::Record &record, const TargetCo
         *value = TimestampDatum(column, FromUnixMs(record.timestamp_ms));
         return true;
     case ColumnSource::kIngestedAt:
-        *value = TimestampDatum(column, job.ingested_at);
+        *value = TimestampDatum(column, RoundedUp(column, job.ingested_at));
         return true;
     case ColumnSource::kKafkaKey:
         if (record.key.data() == nullptr ||

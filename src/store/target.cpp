@@ -2,15 +2,14 @@
 
 #include "pg/guc.hpp"
 #include "store/columns.hpp"
+#include "store/conflict_key.hpp"
 #include "pg/spi.hpp"
 
 namespace pulse::store {
 
 namespace {
 
-// A B-tree entry must fit a third of a page; longer keys would raise 54000 for ever.
-constexpr uint32_t kMaxKeyBytes = 2600;
-constexpr uint32_t kMaxCounterKeyBytes = 1000; // two of them in one key
+constexpr uint32_t kMaxCounterKeyBytes = 1000; // two of them in one B-tree entry
 
 pg::Statement select_pipeline = {
     "SELECT target, owner, version, settings->>'partition_by',"
@@ -53,95 +52,6 @@ pg::Statement select_bad_partition = {
 pg::Statement add_columns = {
     "UPDATE pulse.pipelines SET columns = $2 WHERE name = $1", 2, {TEXTOID, TEXTARRAYOID}, nullptr};
 
-// OPERATOR(schema.=) of column i of the index: the search path of a worker has no user's types.
-void
-DescribeEquality(Oid index, int i, char *equality, size_t size)
-{
-    Relation relation = index_open(index, AccessShareLock);
-    Oid type = relation->rd_opcintype[i];
-    Oid operator_oid =
-        get_opfamily_member(relation->rd_opfamily[i], type, type, BTEqualStrategyNumber);
-    index_close(relation, NoLock);
-    HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator_oid));
-    if (!HeapTupleIsValid(tuple))
-        elog(ERROR, "index %u has no equality", index);
-    Form_pg_operator form = reinterpret_cast<Form_pg_operator>(GETSTRUCT(tuple));
-    snprintf(equality, size, "OPERATOR(%s.%s)",
-             quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
-    ReleaseSysCache(tuple);
-}
-
-// An identity column numbers every row anew: a record read again has another key.
-bool
-HasIdentity(Relation relation, Form_pg_index index)
-{
-    for (int i = 0; i < index->indnkeyatts; i++) {
-        AttrNumber attribute = index->indkey.values[i];
-        if (attribute > 0 &&
-            TupleDescAttr(RelationGetDescr(relation), attribute - 1)->attidentity != '\0')
-            return true;
-    }
-    return false;
-}
-
-// The columns that tell a duplicate: the primary key, else the first unique index that can.
-void
-DescribeConflictKey(Relation relation, Target *target)
-{
-    List *indexes = RelationGetIndexList(relation);
-    Oid primary = RelationGetPrimaryKeyIndex(relation);
-    Oid chosen = InvalidOid;
-    bool has_deferrable = false;
-    ListCell *cell;
-    foreach (cell, indexes) {
-        Oid index = lfirst_oid(cell);
-        HeapTuple tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
-        if (!HeapTupleIsValid(tuple))
-            continue;
-        Form_pg_index form = reinterpret_cast<Form_pg_index>(GETSTRUCT(tuple));
-        bool is_usable = form->indisunique && form->indimmediate && form->indisvalid &&
-                         heap_attisnull(tuple, Anum_pg_index_indpred, nullptr) &&
-                         heap_attisnull(tuple, Anum_pg_index_indexprs, nullptr) &&
-                         !HasIdentity(relation, form);
-        if (is_usable && (index == primary || !OidIsValid(chosen)))
-            chosen = index;
-        has_deferrable |= form->indisunique && !form->indimmediate;
-        ReleaseSysCache(tuple);
-    }
-    if (!OidIsValid(chosen) && has_deferrable)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("the only unique key of %s is deferrable", target->qualified_name),
-                        errhint("It can't tell duplicates when they come: make it NOT DEFERRABLE, "
-                                "or drop it and take duplicates.")));
-    if (!OidIsValid(chosen))
-        return;
-    StringInfoData columns;
-    initStringInfo(&columns);
-    HeapTuple tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(chosen));
-    Form_pg_index form = reinterpret_cast<Form_pg_index>(GETSTRUCT(tuple));
-    for (int i = 0; i < form->indnkeyatts; i++) {
-        const char *name = get_attname(RelationGetRelid(relation), form->indkey.values[i], false);
-        appendStringInfo(&columns, "%s%s", i == 0 ? "" : ", ", quote_identifier(name));
-        for (int j = 0; j < target->column_count; j++) {
-            if (strcmp(target->columns[j].name, name) != 0)
-                continue;
-            target->columns[j].max_bytes = kMaxKeyBytes;
-            ConflictKey *key = &target->conflict_keys[target->conflict_key_count++];
-            key->column = j;
-            DescribeEquality(chosen, i, key->equality, sizeof(key->equality));
-        }
-    }
-    // A generated column in it: the key of a record is not known before it is a row.
-    if (target->conflict_key_count < form->indnkeyatts)
-        target->conflict_key_count = 0;
-    ReleaseSysCache(tuple);
-    if (columns.len >= static_cast<int>(sizeof(target->conflict_columns)))
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("the unique key of %s is too wide", target->qualified_name),
-                        errhint("Names of its columns may have 1023 bytes together.")));
-    strcpy(target->conflict_columns, columns.data);
-}
-
 // Managed: pulse makes the partitions. Not where a default partition would have to be searched for
 // rows of each new one, nor where the pipeline says partition_by none.
 void
@@ -182,6 +92,14 @@ DescribeTriggers(Relation relation, Target *target)
                            !target->has_row_triggers && !relation->rd_rel->relrowsecurity;
 }
 
+// The counters' keys hold it as text; what the row will hold must be known, and never NULL.
+bool
+IsCountedText(const TargetColumn &column)
+{
+    return column.decode_type == decode::ColumnType::kText && !column.is_array &&
+           column.is_not_null && column.is_required;
+}
+
 void
 AssignCells(Target *target)
 {
@@ -196,19 +114,15 @@ AssignCells(Target *target)
             target->rest_cell = column->cell_index;
         // The counters' keys hold both; longer ones would not fit their B-tree.
         if (strcmp(column->name, "event_type") == 0 || strcmp(column->name, "user_id") == 0)
-            column->max_bytes = kMaxCounterKeyBytes;
-        if (strcmp(column->name, "event_type") == 0 &&
-            column->decode_type == decode::ColumnType::kText && !column->is_array &&
-            column->is_required)
+            LimitBytes(column, kMaxCounterKeyBytes);
+        if (strcmp(column->name, "event_type") == 0 && IsCountedText(*column))
             target->event_type_cell = column->cell_index;
         if (strcmp(column->name, "event_timestamp") == 0 && column->type_oid == TIMESTAMPTZOID &&
             column->is_required) {
             target->event_time_cell = column->cell_index;
             column->is_event_time = true;
         }
-        if (strcmp(column->name, "user_id") == 0 &&
-            column->decode_type == decode::ColumnType::kText && !column->is_array &&
-            column->is_required)
+        if (strcmp(column->name, "user_id") == 0 && IsCountedText(*column))
             target->user_id_cell = column->cell_index;
     }
 }
@@ -420,6 +334,21 @@ LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
     DescribeTriggers(relation, target);
     AssignCells(target);
     relation_close(relation, NoLock);
+}
+
+bool
+IsCounted(const char *target_name, bool by_user)
+{
+    static Target target; // large
+    FreeDefaults(&target);
+    memset(static_cast<void *>(&target), 0, sizeof(target));
+    List *name = stringToQualifiedNameList(target_name);
+    Relation relation = relation_openrv(makeRangeVarFromNameList(name), AccessShareLock);
+    DescribeColumns(relation, &target);
+    AssignCells(&target);
+    relation_close(relation, NoLock);
+    return target.event_type_cell >= 0 && target.event_time_cell >= 0 &&
+           (!by_user || target.user_id_cell >= 0);
 }
 
 unsigned int

@@ -34,6 +34,7 @@ struct TargetColumn {
     int32_t cell_index; // -1 for metadata
     decode::ColumnType decode_type;
     bool is_required;
+    bool is_not_null; // of the table: a trigger can't take it away, as it can a domain's
     bool is_event_time;
     bool has_default;
     bool is_array;
@@ -41,6 +42,8 @@ struct TargetColumn {
     uint32_t max_bytes;
     uint32_t max_characters;
     int32_t max_integer_digits;
+    int32_t time_precision; // digits of a second
+    bool is_padded;         // char(n): trailing blanks mean nothing
     unsigned int type_oid;
     int32_t type_modifier;
     unsigned int base_type_oid; // below domain and array
@@ -65,6 +68,8 @@ struct Target {
     char conflict_columns[1024]; // quoted, comma separated; empty = no usable unique index
     ConflictKey conflict_keys[kMaxConflictKeys];
     int32_t conflict_key_count;
+    bool tells_duplicates;   // that key is the same whenever a record is read, and never NULL
+    bool has_distinct_nulls; // of that key
     bool is_partitioned;
     bool is_managed;     // range partitioned by one timestamptz column: pulse makes the partitions
     bool may_use_leaf;   // rows of one partition may be written into it directly
@@ -102,6 +107,10 @@ bool LoadPipeline(const char *name, Scope scope, PipelineDefinition *definition)
 // Describes the target. Raises class 42 errors when it is gone, or when a column the pipeline
 // counts on is; kProcess also takes new columns in (pulse.pipelines.columns). Needs a transaction.
 void LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target);
+
+// Whether live counters are kept of the rows of that table; by_user: also those per user. Raises
+// 42P01.
+bool IsCounted(const char *target, bool by_user);
 
 // The leaf that holds timestamp (PostgreSQL's microseconds); 0 = there is none.
 unsigned int FindLeaf(const Target &target, int64_t timestamp);

@@ -101,8 +101,8 @@ InsertSql(const Target &target, Oid relation, bool expects_duplicates)
     if (expects_duplicates && target.conflict_columns[0] != '\0')
         appendStringInfo(&sql, " ON CONFLICT (%s) DO NOTHING", target.conflict_columns);
     if (target.has_row_triggers && target.event_type_cell >= 0 && target.event_time_cell >= 0)
-        appendStringInfo(&sql, " RETURNING event_timestamp, event_type%s",
-                         target.user_id_cell >= 0 ? ", user_id" : "");
+        appendStringInfo(&sql, " RETURNING event_timestamp, event_type::pg_catalog.text%s",
+                         target.user_id_cell >= 0 ? ", user_id::pg_catalog.text" : "");
     else
         appendStringInfoString(&sql, " RETURNING NULL");
     return sql.data;
@@ -183,6 +183,11 @@ ReceiveInserted(TupleTableSlot *slot, DestReceiver *)
     if (slot->tts_tupleDescriptor->natts < 2)
         return true;
     slot_getallattrs(slot);
+    for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
+        if (slot->tts_isnull[i])
+            ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+                            errmsg("column \"%s\" of an event that is counted is null",
+                                   NameStr(TupleDescAttr(slot->tts_tupleDescriptor, i)->attname))));
     if (job->stored_event_count == job->stored_event_capacity) {
         job->stored_event_capacity = Max(1024, job->stored_event_capacity * 2);
         Size bytes = sizeof(StoredEvent) * job->stored_event_capacity;

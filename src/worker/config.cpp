@@ -97,6 +97,8 @@ MappingOf(const store::Target &target)
         spec.is_array = column.is_array;
         spec.max_characters = column.max_characters;
         spec.max_integer_digits = column.max_integer_digits;
+        spec.time_precision = column.time_precision;
+        spec.is_padded = column.is_padded;
         spec.path = {column.name};
         if (column.pointer[0] != '\0') // LoadTarget() has parsed it
             spec.path = decode::ParsePointer(column.pointer).value();

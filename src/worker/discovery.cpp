@@ -75,8 +75,8 @@ StartPosition(const KnownPipeline &known)
     if (would_insert_again) {
         pg::Error error;
         error.sqlstate = "55000";
-        error.message = "the target has rows and no unique index: what is read again would be "
-                        "inserted again";
+        error.message = "the target has rows and no unique index that tells duplicates: what is "
+                        "read again would be inserted again";
         error.hint =
             "Finish the restore, add a unique index, or say where to begin: start_position "
             "after_rows, latest, an offset or a time.";

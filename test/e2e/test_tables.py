@@ -52,7 +52,7 @@ TYPES = """
     CREATE TABLE public.types (
         id int PRIMARY KEY, tiny smallint, big bigint, exact numeric(6, 2), free numeric, single real,
         double double precision, flag boolean, day date, local timestamp(0), moment timestamptz(3), key uuid,
-        doc jsonb, raw_doc json, name varchar(5), fixed char(3), note text, mood mood, share percent, code code,
+        doc jsonb, raw_doc json, name varchar(5), fixed char(3), label name, letter "char", labels name[], note text, mood mood, share percent, code code,
         span interval, address inet, bits bytea, ints int[], words varchar(3)[], grid smallint[][], moods mood[],
         shares percent[], moments timestamptz[], docs jsonb[], pair pair,
         doubled int GENERATED ALWAYS AS (tiny * 2) STORED, serial bigint GENERATED ALWAYS AS IDENTITY,
@@ -65,7 +65,8 @@ GOOD = {
     "flag": (True, "true"), "day": ("2024-02-29", "2024-02-29"), "local": ("2026-01-02T03:04:05.5+01:00", "2026-01-02 02:04:06"),
     "moment": (1767225600123, "2026-01-01 00:00:00.123+00"), "key": ("6BA7B810-9DAD-11D1-80B4-00C04FD430C8",
                                                                      "6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
-    "doc": ({"a": [1]}, '{"a": [1]}'), "raw_doc": ([1, 2], "[1, 2]"), "name": ("äöüß€   ", "äöüß€"), "fixed": ("x", "x"),
+    "doc": ({"a": [1]}, '{"a": [1]}'), "raw_doc": ([1, 2], "[1, 2]"), "name": ("äöüß€   ", "äöüß€"), "fixed": ("x", "x"), "label": ("ä" * 31, "ä" * 31), "letter": ("z", "z"),
+    "labels": (["n" * 63], "{" + "n" * 63 + "}"),
     "note": (12.50, "12.5"), "mood": ("glad", "glad"), "share": (100, "100"), "code": ("abcd", "abcd"),
     "span": ("1 day 2 hours", "1 day 02:00:00"), "address": ("10.0.0.1", "10.0.0.1/32"), "bits": ("\\x00ff", "\\x00ff"),
     "ints": ([1, None, -3], "{1,NULL,-3}"), "words": (["a,b", "", 7], '{"a,b","",7}'), "grid": ([[1, 2], [3, 4]], "{{1,2},{3,4}}"),
@@ -93,6 +94,11 @@ BAD = [
     ("key", '"nobody"', "type", None, "", 'expected UUID string, found string "nobody"'),
     ("name", '"sixsix"', "too_long", None, "", "text of 6 characters, the column takes at most 5"),
     ("fixed", '"four"', "too_long", None, "", "text of 4 characters, the column takes at most 3"),
+    ("label", f'"{"n" * 64}"', "too_long", None, "", "text of 64 bytes, the column takes at most 63"),
+    ("label", f'"{"ä" * 32}"', "too_long", None, "", "text of 64 bytes, the column takes at most 63"),
+    ("letter", '"ab"', "too_long", None, "", "text of 2 bytes, the column takes at most 1"),
+    ("letter", "10", "too_long", None, "", "text of 2 bytes, the column takes at most 1"),
+    ("labels", f'["ok", "{"n" * 64}"]', "too_long", None, "/1", "text of 64 bytes, the column takes at most 63"),
     ("note", "{}", "type", None, "", "expected string, number or boolean, found object {}"),
     ("mood", '"grim"', "sql_error", "22P02", "", 'invalid input value for enum public.mood: "grim", found grim'),
     ("share", "101", "sql_error", "23514", "", 'value for domain public.percent violates check constraint "percent_check"'),
@@ -142,7 +148,7 @@ def test_every_type_takes_what_it_should_and_names_what_it_does_not(pulse):
 @ONE_PARTITION
 def test_metadata_columns_and_pointers(pulse):
     pulse.query("CREATE TABLE public.meta (id text PRIMARY KEY, first text, deep int, kafka_topic text, kafka_partition int, "
-                "kafka_offset bigint, kafka_timestamp timestamptz(0), kafka_key text, kafka_headers jsonb, ingested_at "
+                "kafka_offset bigint, kafka_timestamp timestamptz(3), kafka_key text, kafka_headers jsonb, ingested_at "
                 "timestamptz(0), topic_epoch int)")
     create(pulse, pulse.topic, "public.meta",
            {"mapping": {"id": "/a~1b/~0", "first": "/tags/0", "deep": "/lines/1/counts/2"}})
@@ -153,7 +159,7 @@ def test_metadata_columns_and_pointers(pulse):
     wait_next(pulse, 2)
     assert pulse.query("SELECT id, first, deep, kafka_topic, kafka_partition, kafka_offset, kafka_timestamp, kafka_key, "
                        "kafka_headers, date_trunc('second', ingested_at) = ingested_at, topic_epoch FROM public.meta") == [
-        ("k", "red", 3, pulse.topic, 0, 0, datetime.fromtimestamp(when // 1000 + 1, timezone.utc), "key",
+        ("k", "red", 3, pulse.topic, 0, 0, datetime.fromtimestamp(when / 1000, timezone.utc), "key",
          [{"key": "h", "value_hex": "ff"}, {"key": "n", "value": None}], True, 0)]
     assert letters(pulse) == [(1, "type", None, "/lines/1/counts/2", 'expected integer, found string "3"')]
 
@@ -343,3 +349,131 @@ def test_a_table_that_no_longer_keeps_the_promise_stops_the_pipeline(pulse, chan
     pulse.query(back)
     wait_next(pulse, 2)
     assert pulse.query("SELECT event_id FROM public.mine ORDER BY 1") == [("1",), ("2",)] and letters(pulse) == []
+
+
+# --- what tells a duplicate --------------------------------------------------------------------
+
+KEYS = """
+    CREATE TABLE public.numbered (id bigserial PRIMARY KEY, code text UNIQUE, n int);
+    CREATE TABLE public.sure (id bigserial PRIMARY KEY, event_id text UNIQUE, n int);
+    CREATE TABLE public.stamped (event_id text, at timestamptz DEFAULT clock_timestamp(), n int, PRIMARY KEY (event_id, at))
+"""
+
+
+@ONE_PARTITION
+def test_a_key_that_is_another_at_each_read_tells_no_duplicates(pulse):
+    """Such a table is read again only by force; records that do bring a key are told all the same."""
+    pulse.query(KEYS)
+    sent = messages([{"code": "a", "event_id": "1", "n": 1}, {"n": 2}, {"code": "b", "event_id": "2", "n": 3}, {"code": "a", "n": 4}])
+    pulse.produce(sent)
+    for table in ("numbered", "sure", "stamped"):
+        create(pulse, pulse.topic, f"public.{table}", name=table)
+    for table in ("numbered", "sure", "stamped"):
+        wait_next(pulse, 4, table)
+    for table in ("numbered", "stamped"):
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+            pulse.query("SELECT pulse.seek(%s, 'earliest')", table)
+    for table in ("numbered", "sure", "stamped"):
+        pulse.query("SELECT pulse.seek(%s, 'earliest', force => %s)", table, table != "sure")
+        assert pulse.value("SELECT pulse.wait_until_caught_up(%s, '2 min')", table)
+    assert pulse.query("SELECT code, n FROM public.numbered ORDER BY n, id") == [("a", 1), (None, 2), (None, 2), ("b", 3)]
+    assert pulse.query("SELECT n FROM public.sure ORDER BY n") == [(1,), (2,), (3,), (4,)]
+    assert pulse.count("public.stamped") == 8
+    assert letters(pulse, "numbered") == letters(pulse, "sure") == letters(pulse, "stamped") == []
+
+
+# --- what is counted ---------------------------------------------------------------------------
+
+COUNTED = """
+    CREATE TYPE public.kind AS ENUM ('ab', 'cd');
+    CREATE DOMAIN public.some_text AS text NOT NULL;
+    CREATE DOMAIN public.short AS char(6);
+    CREATE TABLE public.padded (event_id text PRIMARY KEY, event_type char(10) NOT NULL, user_id short NOT NULL,
+                                event_timestamp timestamptz NOT NULL);
+    CREATE TABLE public.cut (LIKE padded INCLUDING ALL);
+    ALTER TABLE public.cut ALTER event_type TYPE varchar(3), ALTER user_id TYPE varchar(3);
+    CREATE TABLE public.turned (LIKE padded INCLUDING ALL);
+    CREATE TABLE public.rounded (LIKE padded INCLUDING ALL);
+    ALTER TABLE public.rounded ALTER event_timestamp TYPE timestamptz(0);
+    CREATE TABLE public.filled (LIKE padded INCLUDING ALL);
+    ALTER TABLE public.filled ALTER event_type SET DEFAULT 'unknown';
+    CREATE TABLE public.local (LIKE padded INCLUDING ALL);
+    ALTER TABLE public.local ALTER event_timestamp TYPE timestamp;
+    CREATE TABLE public.kinds (LIKE padded INCLUDING ALL);
+    ALTER TABLE public.kinds ALTER event_type TYPE kind USING event_type::text::kind;
+    CREATE TABLE public.domained (LIKE padded INCLUDING ALL);
+    ALTER TABLE public.domained ALTER event_type TYPE some_text, ALTER event_type DROP NOT NULL;
+    CREATE TABLE public.nobodys (LIKE padded INCLUDING ALL);
+    ALTER TABLE public.nobodys ALTER user_id DROP NOT NULL;
+    CREATE FUNCTION public.turn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        NEW.event_type := upper(NEW.event_type); RETURN NEW; END $$;
+    CREATE TRIGGER t BEFORE INSERT ON public.turned FOR EACH ROW EXECUTE FUNCTION public.turn()
+"""
+ALL_COUNTED = ["padded", "cut", "turned", "rounded", "filled", "local", "kinds", "domained", "nobodys"]
+
+
+@ONE_PARTITION
+@pytest.mark.server(pulse__counters="minute,hour,day,user_day", max_worker_processes=24)
+def test_counters_are_those_of_the_rows_whatever_the_types_make_of_a_value(pulse):
+    """Blanks that a type cuts or pads, times that it rounds into the next minute, types that nothing counts."""
+    pulse.query(COUNTED)
+    at = datetime.now(timezone.utc).replace(minute=10, second=59, microsecond=700_000) - timedelta(hours=3)
+    sent = [event(event_id=str(n), event_type=kind, user_id="u" + " " * (n % 4), event_timestamp=at.isoformat())
+            for n, kind in enumerate(["ab", "ab ", "ab     ", "cd", "ab"])]
+    pulse.produce(sent)
+    for table in ALL_COUNTED:
+        create(pulse, pulse.topic, f"public.{table}", name=table)
+    for table in ALL_COUNTED:
+        wait_next(pulse, len(sent), table, timeout=120)
+        wrong = [row for row in pulse.query("SELECT * FROM pulse.verify(%s)", table) if row[5] is False]
+        assert wrong == [], table
+
+    def counts(table):
+        return pulse.query("SELECT bucket, event_type, sum(count)::int FROM live._events_minute WHERE pipeline = %s "
+                           "GROUP BY 1, 2 ORDER BY 2", table)
+
+    minute = at.replace(second=0, microsecond=0)
+    assert counts("padded") == counts("nobodys") == [(minute, "ab", 4), (minute, "cd", 1)]
+    assert counts("turned") == [(minute, "AB", 4), (minute, "CD", 1)]
+    assert counts("cut") == [(minute, "ab", 2), (minute, "ab ", 2), (minute, "cd", 1)]
+    assert counts("rounded") == [(minute + timedelta(minutes=1), "ab", 4), (minute + timedelta(minutes=1), "cd", 1)]
+    for table in ("filled", "local", "kinds", "domained"):
+        assert counts(table) == [], table
+    users = dict(pulse.query("SELECT pipeline, sum(count)::int FROM live._user_day GROUP BY 1"))
+    assert users == {"padded": 5, "cut": 5, "turned": 5, "rounded": 5}
+
+
+@ONE_PARTITION
+def test_a_trigger_that_takes_the_event_type_away_is_the_rows_fault(pulse):
+    """A domain's NOT NULL is not looked at when a trigger assigns NULL: once that brought the server down."""
+    pulse.query("CREATE DOMAIN public.kind AS text NOT NULL")
+    pulse.query("CREATE TABLE public.lookup (v kind)")
+    pulse.query("CREATE FUNCTION public.lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "NEW.event_type := (SELECT v FROM public.lookup WHERE false); RETURN NEW; END $$")
+    for table, rule in (("loose", ""), ("strict", "NOT NULL")):
+        pulse.query(f"CREATE TABLE public.{table} (event_id text PRIMARY KEY, event_type kind {rule}, user_id text NOT NULL, "
+                    "event_timestamp timestamptz NOT NULL)")
+        pulse.query(f"CREATE TRIGGER t BEFORE INSERT ON public.{table} FOR EACH ROW EXECUTE FUNCTION public.lose()")
+        create(pulse, pulse.topic, f"public.{table}", name=table)
+    pulse.produce([event(event_id="1"), event(event_id="2")])
+    wait_next(pulse, 2, "loose")
+    wait_next(pulse, 2, "strict")
+    assert pulse.query("SELECT event_id, event_type IS NULL FROM public.loose ORDER BY 1") == [("1", True), ("2", True)]
+    assert [letter[:3] for letter in letters(pulse, "strict")] == [(0, "sql_error", "23502"), (1, "sql_error", "23502")]
+    for name in ("loose", "strict"):
+        assert [row for row in pulse.query("SELECT * FROM pulse.verify(%s)", name) if row[5] is False] == []
+
+
+@ONE_PARTITION
+def test_event_times_that_the_column_rounds_into_the_next_partition(pulse):
+    pulse.query("CREATE TABLE public.parts (event_id text, event_type text NOT NULL, event_timestamp timestamptz(0) NOT NULL, "
+                "PRIMARY KEY (event_id, event_timestamp)) PARTITION BY RANGE (event_timestamp)")
+    create(pulse, pulse.topic, "public.parts")
+    midnight = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    edges = [midnight - timedelta(milliseconds=ms) for ms in (300, 700, 500)]
+    pulse.produce([event(event_id=str(n), event_timestamp=at.isoformat()) for n, at in enumerate(edges)])
+    wait_next(pulse, 3)
+    assert pulse.query("SELECT event_id, event_timestamp FROM public.parts ORDER BY 1") == [
+        ("0", midnight), ("1", midnight - timedelta(seconds=1)), ("2", midnight)]
+    assert letters(pulse) == []
+    assert [row for row in pulse.query("SELECT * FROM pulse.verify('mine')") if row[5] is False] == []

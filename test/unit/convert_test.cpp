@@ -359,9 +359,28 @@ TEST(Convert, LengthsInCharacters)
         return decoded.is_event() ? decoded.Show(0) : decoded.Outcome();
     };
     EXPECT_EQ(outcome("\"\u00e4\u00f6\u00fc\""), "text \xc3\xa4\xc3\xb6\xc3\xbc");
-    EXPECT_EQ(outcome("\"abc   \""), "text abc   "); // what PostgreSQL cuts off
+    EXPECT_EQ(outcome("\"abc   \""), "text abc"); // as varchar(n) cuts it
+    EXPECT_EQ(outcome("\"\u00e4    \""), "text \xc3\xa4  ");
+    EXPECT_EQ(outcome("\"     \""), "text    ");
     EXPECT_EQ(outcome("\"abcd\""), "too_long /c: text of 4 characters, the column takes at most 3");
     EXPECT_EQ(outcome("1234"), "too_long /c: text of 4 characters, the column takes at most 3");
+    builder.last().is_padded = true;
+    EXPECT_EQ(outcome("\"a  \""), "text a");
+    EXPECT_EQ(outcome("\"      \""), "text ");
+    EXPECT_EQ(outcome("\"abcd\""), "too_long /c: text of 4 characters, the column takes at most 3");
+}
+
+TEST(Convert, TimesAsPreciseAsTheColumn)
+{
+    MappingBuilder builder;
+    builder.Add("c", ColumnType::kTimestamp).last().time_precision = 0;
+    auto outcome = [&](const char *json) {
+        Decoded decoded(builder.Build(), std::string("{\"c\":") + json + "}");
+        return decoded.is_event() ? decoded.Show(0) : decoded.Outcome();
+    };
+    EXPECT_EQ(outcome("1700"), outcome("2000"));
+    EXPECT_EQ(outcome("\"2026-11-20T23:59:59.5Z\""), outcome("\"2026-11-21T00:00:00Z\""));
+    EXPECT_EQ(outcome("\"9999-12-31T23:59:59.9Z\"").substr(0, 4), "time");
 }
 
 TEST(Convert, DigitsOfNumeric)

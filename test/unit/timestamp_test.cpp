@@ -161,6 +161,21 @@ TEST(EpochMs, RangeIsTheYearsOneToNinetyNineNinetyNine)
     EXPECT_EQ(MicrosFromEpochMs(INT64_MIN), std::nullopt);
 }
 
+TEST(RoundTime, RoundsAsPostgresDoes)
+{
+    auto rounded = [](const char *text, int digits) {
+        return FormatRfc3339(RoundTime(ParseRfc3339(text).value(), digits)).substr(0, 26);
+    };
+    EXPECT_EQ(rounded("2026-11-20T23:59:59.500000Z", 0), "2026-11-21T00:00:00.000000");
+    EXPECT_EQ(rounded("2026-11-20T23:59:59.499999Z", 0), "2026-11-20T23:59:59.000000");
+    EXPECT_EQ(rounded("2026-11-20T12:00:00.123456Z", 3), "2026-11-20T12:00:00.123000");
+    EXPECT_EQ(rounded("2026-11-20T12:00:00.123456Z", 6), "2026-11-20T12:00:00.123456");
+    EXPECT_EQ(rounded("1999-12-31T23:59:58.500000Z", 0),
+              "1999-12-31T23:59:58.000000"); // away from 2000
+    EXPECT_EQ(rounded("1969-12-31T23:59:59.500001Z", 0), "1970-01-01T00:00:00.000000");
+    EXPECT_GT(RoundTime(kMaxTimestampUs, 0), kMaxTimestampUs);
+}
+
 TEST(Rfc3339, FormatsWhatItParsed)
 {
     for (int64_t time_us : {kMinTimestampUs, kMaxTimestampUs, int64_t{-1}, int64_t{0}, int64_t{1},
