@@ -396,6 +396,12 @@ PULSE_SQL_FUNCTION(pulse_check_target)
     store::LoadTarget(definition, store::Scope::kCall, &target);
     store::CheckRowSecurity(target, store::WriterRole(definition));
     AtEOXact_GUC(true, level);
+    if (target.why_unmanaged != nullptr && target.member_count == 1)
+        ereport(WARNING, (errmsg("%s has no partitions, and pulse makes none: %s",
+                                 target.qualified_name, target.why_unmanaged),
+                          errhint("Until there are some every event becomes a dead letter (23514). "
+                                  "pulse makes partitions by range of event_timestamp, timestamptz "
+                                  "NOT NULL without default.")));
     PG_RETURN_BOOL(target.tells_duplicates);
 }
 

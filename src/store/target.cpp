@@ -3,12 +3,14 @@
 #include "pg/guc.hpp"
 #include "store/columns.hpp"
 #include "store/conflict_key.hpp"
+#include "store/partition_tree.hpp"
 #include "pg/spi.hpp"
 
 namespace pulse::store {
 
 namespace {
 
+constexpr char kDisabledRule = 'D';            // pg_rewrite.ev_enabled
 constexpr uint32_t kMaxCounterKeyBytes = 1000; // two of them in one B-tree entry
 
 pg::Statement select_pipeline = {
@@ -41,56 +43,8 @@ pg::Statement select_columns = {
     {TEXTOID},
     nullptr};
 
-pg::Statement select_bad_partition = {
-    "SELECT p.relid::pg_catalog.regclass FROM pg_catalog.pg_partition_tree($1) p"
-    " JOIN pg_catalog.pg_class c ON c.oid = p.relid"
-    " WHERE c.relkind = 'f' OR c.relpersistence <> 'p' LIMIT 1",
-    1,
-    {REGCLASSOID},
-    nullptr};
-
 pg::Statement add_columns = {
     "UPDATE pulse.pipelines SET columns = $2 WHERE name = $1", 2, {TEXTOID, TEXTARRAYOID}, nullptr};
-
-// Managed: pulse makes the partitions. Not where a default partition would have to be searched for
-// rows of each new one, nor where the pipeline says partition_by none.
-void
-DescribePartitioning(Relation relation, const PipelineDefinition &definition, Target *target)
-{
-    if (relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-        return;
-    target->is_partitioned = true;
-    PartitionKey key = RelationGetPartitionKey(relation);
-    if (key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 ||
-        key->partattrs[0] == 0 || key->parttypid[0] != TIMESTAMPTZOID ||
-        strcmp(definition.partition_unit, "none") == 0 ||
-        OidIsValid(get_default_partition_oid(RelationGetRelid(relation))))
-        return;
-    const char *name = get_attname(RelationGetRelid(relation), key->partattrs[0], false);
-    for (int i = 0; i < target->column_count; i++) {
-        TargetColumn *column = &target->columns[i];
-        if (strcmp(column->name, name) == 0 && strcmp(name, "event_timestamp") == 0 &&
-            column->is_required && column->source == ColumnSource::kCell && !column->has_default) {
-            column->is_event_time = true;
-            target->is_managed = true;
-        }
-    }
-}
-
-void
-DescribeTriggers(Relation relation, Target *target)
-{
-    TriggerDesc *triggers = relation->trigdesc;
-    target->has_row_triggers = triggers != nullptr && triggers->trig_insert_before_row;
-    for (int i = 0; triggers != nullptr && i < triggers->numtriggers; i++)
-        target->has_deferrable |= triggers->triggers[i].tgdeferrable;
-    bool has_statement_triggers = triggers != nullptr && (triggers->trig_insert_before_statement ||
-                                                          triggers->trig_insert_after_statement ||
-                                                          triggers->trig_insert_new_table);
-    // A row trigger may move the row to another partition: only the parent says so plainly.
-    target->may_use_leaf = target->is_managed && !has_statement_triggers &&
-                           !target->has_row_triggers && !relation->rd_rel->relrowsecurity;
-}
 
 // The counters' keys hold it as text; what the row will hold must be known, and never NULL.
 bool
@@ -227,7 +181,8 @@ bool
 HasInsertRule(Relation relation)
 {
     for (int i = 0; relation->rd_rules != nullptr && i < relation->rd_rules->numLocks; i++)
-        if (relation->rd_rules->rules[i]->event == CMD_INSERT)
+        if (relation->rd_rules->rules[i]->event == CMD_INSERT &&
+            relation->rd_rules->rules[i]->enabled != kDisabledRule)
             return true;
     return false;
 }
@@ -253,20 +208,6 @@ CheckKind(Relation relation, const PipelineDefinition &definition)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                         errmsg("%s has a rule on INSERT", definition.target),
                         errhint("Drop the rule; a trigger does the same row by row.")));
-}
-
-// A foreign or unlogged partition is no better than such a target.
-void
-CheckPartitions(const PipelineDefinition &definition, const Target &target)
-{
-    Datum relation = ObjectIdGetDatum(target.relation);
-    if (!target.is_partitioned || pg::Execute(&select_bad_partition, &relation) == 0)
-        return;
-    ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-                    errmsg("partition %s of %s is foreign or not permanent", pg::GetText(0, 1),
-                           definition.target),
-                    errhint("Rows must commit together with their offsets: detach it, or make it a "
-                            "permanent table.")));
 }
 
 } // namespace
@@ -305,11 +246,13 @@ void
 LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
 {
     FreeTexts(target);
+    FreeMembers(target);
     memset(static_cast<void *>(target), 0, sizeof(*target));
     List *name = stringToQualifiedNameList(definition.target);
     Relation relation = relation_openrv(makeRangeVarFromNameList(name), AccessShareLock);
     CheckKind(relation, definition);
     target->relation = RelationGetRelid(relation);
+    ListMembers(target); // before anything is asked of them
     target->owner = relation->rd_rel->relowner;
     strlcpy(target->qualified_name,
             quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
@@ -330,8 +273,7 @@ LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
     });
     DescribeConflictKey(relation, target);
     DescribePartitioning(relation, definition, target);
-    pg::InSpi([&] { CheckPartitions(definition, *target); });
-    DescribeTriggers(relation, target);
+    DescribeMembers(relation, target);
     AssignCells(target);
     relation_close(relation, NoLock);
 }
@@ -340,7 +282,7 @@ bool
 IsCounted(const char *target_name, bool by_user)
 {
     static Target target; // large
-    FreeDefaults(&target);
+    FreeTexts(&target);
     memset(static_cast<void *>(&target), 0, sizeof(target));
     List *name = stringToQualifiedNameList(target_name);
     Relation relation = relation_openrv(makeRangeVarFromNameList(name), AccessShareLock);
@@ -349,26 +291,6 @@ IsCounted(const char *target_name, bool by_user)
     relation_close(relation, NoLock);
     return target.event_type_cell >= 0 && target.event_time_cell >= 0 &&
            (!by_user || target.user_id_cell >= 0);
-}
-
-unsigned int
-FindLeaf(const Target &target, int64_t timestamp)
-{
-    Relation relation = table_open(target.relation, AccessShareLock);
-    PartitionDesc description = RelationGetPartitionDesc(relation, true);
-    PartitionKey key = RelationGetPartitionKey(relation);
-    Oid leaf = InvalidOid;
-    if (description->nparts > 0) {
-        Datum value = TimestampTzGetDatum(timestamp);
-        bool is_equal = false;
-        int bound = partition_range_datum_bsearch(key->partsupfunc, key->partcollation,
-                                                  description->boundinfo, 1, &value, &is_equal);
-        int index = description->boundinfo->indexes[bound + 1];
-        if (index >= 0)
-            leaf = description->oids[index];
-    }
-    table_close(relation, NoLock);
-    return leaf;
 }
 
 void

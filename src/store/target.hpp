@@ -71,10 +71,13 @@ struct Target {
     bool tells_duplicates;   // that key is the same whenever a record is read, and never NULL
     bool has_distinct_nulls; // of that key
     bool is_partitioned;
-    bool is_managed;     // range partitioned by one timestamptz column: pulse makes the partitions
+    bool is_managed;     // range partitioned by event_timestamp: pulse makes the partitions
+    const char *why_unmanaged; // of a partitioned table; else null
+    unsigned int *members;     // Oids of the table and all its partitions, sorted
+    int32_t member_count;
     bool may_use_leaf;   // rows of one partition may be written into it directly
-    bool has_deferrable; // constraints that must be checked inside the savepoint
-    bool has_row_triggers;  // BEFORE INSERT: counters must come from what was stored
+    bool has_deferrable; // constraints of any member that must be checked inside the savepoint
+    bool has_row_triggers;  // BEFORE INSERT, of any member: counters must come from what was stored
     char partition_unit[8]; // day, hour, month
     int64_t retained_from;  // PipelineDefinition's
     char *schema;           // the pipeline's JSON Schema; TopMemoryContext or null
@@ -114,6 +117,13 @@ bool IsCounted(const char *target, bool by_user);
 
 // The leaf that holds timestamp (PostgreSQL's microseconds); 0 = there is none.
 unsigned int FindLeaf(const Target &target, int64_t timestamp);
+
+// Whether rows may be written into that partition directly: it belongs to the target's owner and has
+// no triggers, rules or policies of its own.
+bool MayWriteLeaf(const Target &target, unsigned int leaf);
+
+// Whether it is the target or one of its partitions. Asks nothing of PostgreSQL.
+bool IsMember(const Target &target, unsigned int relation);
 
 // Raises 42809 when policies of the target would apply to what role writes.
 void CheckRowSecurity(const Target &target, unsigned int role);

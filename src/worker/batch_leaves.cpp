@@ -37,7 +37,7 @@ LeafOfBucket(const PipelineState &pipeline, int64_t bucket_us)
     Oid leaf = store::FindLeaf(pipeline.target, first);
     if (leaf != store::FindLeaf(pipeline.target, last) || !OidIsValid(leaf))
         return InvalidOid;
-    return get_rel_relkind(leaf) == RELKIND_RELATION ? leaf : InvalidOid;
+    return store::MayWriteLeaf(pipeline.target, leaf) ? leaf : InvalidOid;
 }
 
 } // namespace

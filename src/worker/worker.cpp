@@ -28,15 +28,16 @@ namespace pulse::worker {
 
 namespace {
 
-// Set by relcache invalidations of the target (or its leaves): look at it again before the next
-// batch.
+// Set by relcache invalidations of the target or a partition of it: look at it again before the
+// next batch.
 volatile bool is_target_stale = false;
-Oid watched_relation = InvalidOid;
+const store::Target *watched_target = nullptr;
 
 void
 TargetChanged(Datum, Oid relation)
 {
-    if (!OidIsValid(relation) || relation == watched_relation)
+    if (!OidIsValid(relation) ||
+        (watched_target != nullptr && store::IsMember(*watched_target, relation)))
         is_target_stale = true;
 }
 
@@ -121,7 +122,6 @@ class Worker {
 
     void LoadPipeline()
     {
-        is_target_stale = false;
         is_loaded_ = false; // until all of it is: an error may leave the target half described
         bool exists = false;
         pg::InTransaction([&] {
@@ -129,9 +129,10 @@ class Worker {
                 if (!store::LoadPipeline(my_slot->pipeline, store::Scope::kProcess,
                                          &pipeline_.definition))
                     return false;
-                watched_relation = InvalidOid;
+                // What came until here is seen below; what comes from here on may be not.
+                is_target_stale = false;
+                watched_target = &pipeline_.target;
                 store::LoadTarget(pipeline_.definition, store::Scope::kProcess, &pipeline_.target);
-                watched_relation = pipeline_.target.relation;
                 store::ForgetInsertPlans();
                 pipeline_.role = store::WriterRole(pipeline_.definition);
                 store::CheckRowSecurity(pipeline_.target, pipeline_.role);
