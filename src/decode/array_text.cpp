@@ -149,7 +149,7 @@ AppendArray(const ColumnSpec &column, const JsonValue &array, const ConvertConte
         path.AddIndex(count);
         ConvertContext inner{context.limits, context.now_us, context.arena, context.reject, &path};
         if (count > 0)
-            *literal += ',';
+            *literal += column.delimiter;
         if (element.kind == JsonKind::kArray && column.type != ColumnType::kJson) {
             if (shape->leaf_depth == depth)
                 return RefuseShape(column, element, inner);

@@ -37,6 +37,7 @@ struct ColumnSpec {
     bool is_required = false;                // NOT NULL without a default
     bool is_event_time = false;              // too_old / too_new apply
     bool is_array = false;                   // of type; a JSON array of values that type takes
+    char delimiter = ',';                    // between an array's elements
     uint32_t max_characters = 0;             // varchar(n), char(n); 0 = none
     int32_t max_integer_digits = kAnyDigits; // numeric(p, s): p - s
     int32_t time_precision = 6;              // timestamp(p): p

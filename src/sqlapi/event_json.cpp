@@ -104,7 +104,7 @@ EventJson(const decode::Mapping &mapping, const Cell *cells)
             json += "null";
             break;
         case CellKind::kText:
-            if (mapping.columns[i].is_array)
+            if (mapping.columns[i].is_array && mapping.columns[i].delimiter == ',')
                 AppendArray(&json, type, cell.view());
             else if (type == decode::ColumnType::kNumeric)
                 json += cell.view();

@@ -127,6 +127,18 @@ IsNotNullDomain(Oid type)
     return is_not_null;
 }
 
+// Of arrays of that type: a comma but for box.
+char
+DelimiterOf(Oid element)
+{
+    HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(element));
+    if (!HeapTupleIsValid(tuple))
+        elog(ERROR, "type %u is gone", element);
+    char delimiter = reinterpret_cast<Form_pg_type>(GETSTRUCT(tuple))->typdelim;
+    ReleaseSysCache(tuple);
+    return delimiter;
+}
+
 // What decode checks before PostgreSQL does: a reject costs less than a rolled back statement, and
 // names the value.
 void
@@ -137,8 +149,10 @@ DescribeType(TargetColumn *column)
     column->is_domain = type != column->type_oid;
     Oid element = get_element_type(type);
     column->is_array = OidIsValid(element);
-    if (column->is_array)
+    if (column->is_array) {
+        column->delimiter = DelimiterOf(element);
         type = getBaseTypeAndTypmod(element, &modifier);
+    }
     column->base_type_oid = type;
     column->base_type_modifier = modifier;
     column->decode_type = DecodeTypeOf(type);
@@ -240,6 +254,9 @@ FreeTexts(Target *target)
             pfree(target->columns[i].default_expression);
     if (target->schema != nullptr)
         pfree(target->schema);
+    for (int i = 0; i < target->conflict_key_count; i++)
+        if (target->conflict_keys[i].generated != nullptr)
+            pfree(target->conflict_keys[i].generated);
 }
 
 } // namespace pulse::store

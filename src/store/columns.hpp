@@ -20,7 +20,7 @@ TargetColumn *FindColumn(Target *target, const char *name);
 // The column takes no more, whatever it took before.
 void LimitBytes(TargetColumn *column, uint32_t max_bytes);
 
-// Defaults outlive the transaction: to be called before the target is described again.
+// They outlive the transaction: to be called before the target is described again.
 void FreeTexts(Target *target);
 
 } // namespace pulse::store

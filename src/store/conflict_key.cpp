@@ -61,18 +61,26 @@ IsRepeated(Relation relation, Target *target, AttrNumber attribute)
             !contain_mutable_functions(build_column_default(relation, attribute)));
 }
 
+// visit(attribute) for each column that a generated one is made of.
+template <typename Visit>
+void
+VisitSources(Relation relation, AttrNumber attribute, Visit visit)
+{
+    Bitmapset *sources = nullptr;
+    pull_varattnos(build_column_default(relation, attribute), 1, &sources);
+    for (int i = bms_next_member(sources, -1); i >= 0; i = bms_next_member(sources, i))
+        visit(static_cast<AttrNumber>(i + FirstLowInvalidHeapAttributeNumber));
+}
+
 // A generated column is what the columns it is made of are.
 bool
 IsGeneratedAgain(Relation relation, Target *target, AttrNumber attribute)
 {
-    Bitmapset *sources = nullptr;
-    pull_varattnos(build_column_default(relation, attribute), 1, &sources);
-    for (int i = bms_next_member(sources, -1); i >= 0; i = bms_next_member(sources, i)) {
-        AttrNumber source = static_cast<AttrNumber>(i + FirstLowInvalidHeapAttributeNumber);
-        if (source <= 0 || !IsRepeated(relation, target, source))
-            return false;
-    }
-    return true;
+    bool is_repeated = true;
+    VisitSources(relation, attribute, [&](AttrNumber source) {
+        is_repeated = is_repeated && source > 0 && IsRepeated(relation, target, source);
+    });
+    return is_repeated;
 }
 
 bool
@@ -142,6 +150,25 @@ ChooseIndex(Relation relation, Target *target)
     return chosen;
 }
 
+// What a record's key is made of, so that it can be looked for before it is a row.
+void
+DescribeSources(Relation relation, AttrNumber attribute, Target *target, ConflictKey *key)
+{
+    Oid oid = RelationGetRelid(relation);
+    if (TargetColumn *column = FindColumn(target, key->name)) {
+        LimitBytes(column, kMaxKeyBytes);
+        column->is_of_key = true;
+        return;
+    }
+    VisitSources(relation, attribute, [&](AttrNumber source) {
+        if (TargetColumn *column = FindColumn(target, get_attname(oid, source, false)))
+            column->is_of_key = true;
+    });
+    const char *sql = deparse_expression(build_column_default(relation, attribute),
+                                         deparse_context_for("b", oid), true, false);
+    key->generated = MemoryContextStrdup(TopMemoryContext, sql);
+}
+
 } // namespace
 
 void
@@ -157,17 +184,11 @@ DescribeConflictKey(RelationData *relation, Target *target)
     for (int i = 0; i < form->indnkeyatts; i++) {
         const char *name = get_attname(RelationGetRelid(relation), form->indkey.values[i], false);
         appendStringInfo(&columns, "%s%s", i == 0 ? "" : ", ", quote_identifier(name));
-        TargetColumn *column = FindColumn(target, name);
-        if (column == nullptr)
-            continue;
-        LimitBytes(column, kMaxKeyBytes);
         ConflictKey *key = &target->conflict_keys[target->conflict_key_count++];
-        key->column = static_cast<int32_t>(column - target->columns);
+        pg::CopyText(key->name, sizeof(key->name), name);
         DescribeEquality(chosen, i, key->equality, sizeof(key->equality));
+        DescribeSources(relation, form->indkey.values[i], target, key);
     }
-    // A generated column in it: the key of a record is not known before it is a row.
-    if (target->conflict_key_count < form->indnkeyatts)
-        target->conflict_key_count = 0;
     ReleaseSysCache(tuple);
     if (columns.len >= static_cast<int>(sizeof(target->conflict_columns)))
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -36,8 +36,10 @@ struct TargetColumn {
     bool is_required;
     bool is_not_null; // of the table: a trigger can't take it away, as it can a domain's
     bool is_event_time;
+    bool is_of_key; // of the one that tells duplicates, or a generated column of it is made of it
     bool has_default;
     bool is_array;
+    char delimiter; // between an array's elements
     bool is_domain;
     uint32_t max_bytes;
     uint32_t max_characters;
@@ -55,7 +57,8 @@ struct TargetColumn {
 
 // One column of the key that tells a duplicate.
 struct ConflictKey {
-    int32_t column;                         // index in columns
+    char name[pg::kNameBytes];
+    char *generated; // its expression over a relation b, TopMemoryContext; null for a column of b
     char equality[2 * pg::kNameBytes + 24]; // the index's own: OPERATOR(schema.=)
 };
 
@@ -71,12 +74,12 @@ struct Target {
     bool tells_duplicates;   // that key is the same whenever a record is read, and never NULL
     bool has_distinct_nulls; // of that key
     bool is_partitioned;
-    bool is_managed;     // range partitioned by event_timestamp: pulse makes the partitions
+    bool is_managed;           // range partitioned by event_timestamp: pulse makes the partitions
     const char *why_unmanaged; // of a partitioned table; else null
     unsigned int *members;     // Oids of the table and all its partitions, sorted
     int32_t member_count;
-    bool may_use_leaf;   // rows of one partition may be written into it directly
-    bool has_deferrable; // constraints of any member that must be checked inside the savepoint
+    bool may_use_leaf;      // rows of one partition may be written into it directly
+    bool has_deferrable;    // constraints of any member that must be checked inside the savepoint
     bool has_row_triggers;  // BEFORE INSERT, of any member: counters must come from what was stored
     char partition_unit[8]; // day, hour, month
     int64_t retained_from;  // PipelineDefinition's
@@ -118,8 +121,8 @@ bool IsCounted(const char *target, bool by_user);
 // The leaf that holds timestamp (PostgreSQL's microseconds); 0 = there is none.
 unsigned int FindLeaf(const Target &target, int64_t timestamp);
 
-// Whether rows may be written into that partition directly: it belongs to the target's owner and has
-// no triggers, rules or policies of its own.
+// Whether rows may be written into that partition directly: it belongs to the target's owner and
+// has no triggers, rules or policies of its own.
 bool MayWriteLeaf(const Target &target, unsigned int leaf);
 
 // Whether it is the target or one of its partitions. Asks nothing of PostgreSQL.

@@ -65,15 +65,24 @@ DuplicatesSql(const Target &target, Oid relation)
 {
     StringInfoData sql;
     initStringInfo(&sql);
+    appendStringInfoString(&sql, "SELECT b.\"~record\" FROM (SELECT b.\"~record\"");
+    for (int i = 0; i < target.column_count; i++)
+        if (target.columns[i].is_of_key)
+            appendStringInfo(&sql, ", %s AS %s", ValueSql(target.columns[i]),
+                             quote_identifier(target.columns[i].name));
     appendStringInfo(&sql,
-                     "SELECT b.\"~record\" FROM pulse._batch() AS b(%s) WHERE b.\"~record\" >= 0"
+                     " FROM pulse._batch() AS b(%s)) b WHERE b.\"~record\" >= 0"
                      " AND EXISTS (SELECT FROM %s t WHERE true",
                      DefinitionsSql(target), TableSql(relation));
     for (int i = 0; i < target.conflict_key_count; i++) {
         const ConflictKey &key = target.conflict_keys[i];
-        const TargetColumn &column = target.columns[key.column];
-        appendStringInfo(&sql, " AND t.%s %s %s", quote_identifier(column.name), key.equality,
-                         ValueSql(column));
+        const char *name = quote_identifier(key.name);
+        const char *value =
+            key.generated != nullptr ? psprintf("(%s)", key.generated) : psprintf("b.%s", name);
+        appendStringInfo(&sql, " AND (t.%s %s %s", name, key.equality, value);
+        if (!target.has_distinct_nulls)
+            appendStringInfo(&sql, " OR t.%s IS NULL AND %s IS NULL", name, value);
+        appendStringInfoChar(&sql, ')');
     }
     appendStringInfoChar(&sql, ')');
     return sql.data;

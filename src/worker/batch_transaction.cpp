@@ -248,7 +248,8 @@ class BatchTransaction {
             range.counts.filtered++;
         else
             range.counts.rejects++;
-        if (record.kafka_offset < range.partition->highest_offset && outcome != Outcome::kRejected)
+        const bool is_row = outcome == Outcome::kInserted || outcome == Outcome::kDuplicate;
+        if (record.kafka_offset < range.partition->highest_offset && is_row)
             range.read_again.push_back(record.kafka_offset);
     }
 

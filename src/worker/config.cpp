@@ -95,6 +95,7 @@ MappingOf(const store::Target &target)
         spec.is_event_time = column.is_event_time;
         spec.max_bytes = column.max_bytes;
         spec.is_array = column.is_array;
+        spec.delimiter = column.delimiter;
         spec.max_characters = column.max_characters;
         spec.max_integer_digits = column.max_integer_digits;
         spec.time_precision = column.time_precision;

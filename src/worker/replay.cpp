@@ -25,6 +25,10 @@ namespace {
 constexpr int kCounterSlot = -1;   // of the counters: workers never wait for a replay
 constexpr int kMaxPartitions = 32; // made in one transaction
 
+// There is no row, so it stays a letter.
+constexpr store::LetterReason kLeftOut = {
+    "data", "sql_error", nullptr, "insert", "a BEFORE trigger of the target left the row out", {}};
+
 struct DryRun {};
 
 class Step {
@@ -152,8 +156,9 @@ class Step {
         std::vector<int64_t> settled;
         for (uint32_t i = 0; i < state_.reached; i++) {
             store::PartitionCounts &counts = state_.range(i).counts;
-            if (state_.outcomes[i] == Outcome::kRejected) {
-                const store::LetterReason reason = ReasonOf(state_, i);
+            const bool is_filtered = state_.outcomes[i] == Outcome::kFiltered;
+            if (is_filtered || state_.outcomes[i] == Outcome::kRejected) {
+                const store::LetterReason reason = is_filtered ? kLeftOut : ReasonOf(state_, i);
                 pg::CallPg([&] { store::RefuseLetter(ids_[i], reason, pg::guc_max_replays); });
                 counts.rejects++;
                 continue;

@@ -52,7 +52,7 @@ TYPES = """
     CREATE TABLE public.types (
         id int PRIMARY KEY, tiny smallint, big bigint, exact numeric(6, 2), free numeric, single real,
         double double precision, flag boolean, day date, local timestamp(0), moment timestamptz(3), key uuid,
-        doc jsonb, raw_doc json, name varchar(5), fixed char(3), label name, letter "char", labels name[], note text, mood mood, share percent, code code,
+        doc jsonb, raw_doc json, name varchar(5), fixed char(3), label name, letter "char", labels name[], boxes box[], note text, mood mood, share percent, code code,
         span interval, address inet, bits bytea, ints int[], words varchar(3)[], grid smallint[][], moods mood[],
         shares percent[], moments timestamptz[], docs jsonb[], pair pair,
         doubled int GENERATED ALWAYS AS (tiny * 2) STORED, serial bigint GENERATED ALWAYS AS IDENTITY,
@@ -66,6 +66,7 @@ GOOD = {
     "moment": (1767225600123, "2026-01-01 00:00:00.123+00"), "key": ("6BA7B810-9DAD-11D1-80B4-00C04FD430C8",
                                                                      "6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
     "doc": ({"a": [1]}, '{"a": [1]}'), "raw_doc": ([1, 2], "[1, 2]"), "name": ("äöüß€   ", "äöüß€"), "fixed": ("x", "x"), "label": ("ä" * 31, "ä" * 31), "letter": ("z", "z"),
+    "boxes": (["(0,0),(1,1)", None, "(2,2),(3,3)"], "{(1,1),(0,0);NULL;(3,3),(2,2)}"),
     "labels": (["n" * 63], "{" + "n" * 63 + "}"),
     "note": (12.50, "12.5"), "mood": ("glad", "glad"), "share": (100, "100"), "code": ("abcd", "abcd"),
     "span": ("1 day 2 hours", "1 day 02:00:00"), "address": ("10.0.0.1", "10.0.0.1/32"), "bits": ("\\x00ff", "\\x00ff"),
@@ -477,3 +478,131 @@ def test_event_times_that_the_column_rounds_into_the_next_partition(pulse):
         ("0", midnight), ("1", midnight - timedelta(seconds=1)), ("2", midnight)]
     assert letters(pulse) == []
     assert [row for row in pulse.query("SELECT * FROM pulse.verify('mine')") if row[5] is False] == []
+
+
+# --- partitions with a life of their own -------------------------------------------------------
+
+PARTS = """
+    CREATE TABLE public.{0} (event_id text, event_type text NOT NULL, event_timestamp timestamptz NOT NULL,
+                             number bigint GENERATED ALWAYS AS IDENTITY, PRIMARY KEY (event_id, event_timestamp)) PARTITION BY RANGE (event_timestamp)
+"""
+
+
+def day_of(when):
+    first = when.replace(hour=0, minute=0, second=0, microsecond=0)
+    return f"FOR VALUES FROM ('{first}') TO ('{first + timedelta(days=1)}')"
+
+
+@ONE_PARTITION
+@pytest.mark.server(max_worker_processes=24)
+def test_partitions_with_triggers_rules_owners_and_policies_of_their_own(pulse):
+    """What holds for rows that go through the table holds for those that pulse would write into a partition directly."""
+    now = datetime.now(timezone.utc)
+    names = ["triggered", "stated", "owned", "ruled", "guarded", "numbered"]
+    pulse.query("CREATE ROLE stranger NOLOGIN; CREATE TABLE public.noted (n int); "
+                "CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.noted VALUES (1); "
+                "RETURN NULL; END $$; CREATE FUNCTION public.turn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "IF NEW.event_type = 'drop' THEN RETURN NULL; END IF; NEW.event_type := upper(NEW.event_type); RETURN NEW; END $$")
+    for name in names:
+        pulse.query(PARTS.format(name))
+        if name != "numbered":
+            pulse.query(f"ALTER TABLE public.{name} DROP COLUMN number")
+        pulse.query(f"CREATE TABLE public.{name}_own PARTITION OF public.{name} {day_of(now)}")
+    pulse.query("CREATE TRIGGER t BEFORE INSERT ON public.triggered_own FOR EACH ROW EXECUTE FUNCTION public.turn()")
+    pulse.query("CREATE TRIGGER t AFTER INSERT ON public.stated_own FOR EACH STATEMENT EXECUTE FUNCTION public.note()")
+    pulse.query("ALTER TABLE public.owned_own OWNER TO stranger")
+    pulse.query("CREATE RULE away AS ON INSERT TO public.ruled_own DO INSTEAD NOTHING")
+    pulse.query("ALTER TABLE public.guarded_own ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    # A superuser is above owners and policies.
+    pulse.query("CREATE ROLE app NOLOGIN; GRANT app TO CURRENT_USER; GRANT CREATE ON SCHEMA public TO app")
+    for name in names:
+        pulse.query(f"ALTER TABLE public.{name} OWNER TO app")
+        if name != "owned":
+            pulse.query(f"ALTER TABLE public.{name}_own OWNER TO app")
+    pulse.produce([event(event_id=str(n), event_type=kind) for n, kind in enumerate(["a", "drop", "b", "a"])]
+                  + [event(event_id="3", event_type="a")])
+    for name in names:
+        create(pulse, pulse.topic, f"public.{name}", {"role": "app"}, name=name)
+    for name in names:
+        wait_next(pulse, 5, name)
+        assert letters(pulse, name) == [], name
+        assert [row for row in pulse.query("SELECT * FROM pulse.verify(%s)", name) if row[5] is False] == [], name
+    assert pulse.query("SELECT event_id, event_type FROM public.triggered ORDER BY 1") == [("0", "A"), ("2", "B"), ("3", "A")]
+    assert ledger(pulse, "triggered")[0][1] == 3 and ledger(pulse, "triggered")[0][4] == 1
+    for name in names[1:]:
+        assert pulse.count(f"public.{name}") == 5, name
+    assert pulse.count("public.noted") == 0
+    assert pulse.value("SELECT count(DISTINCT number) FROM public.numbered") == 5
+
+
+@ONE_PARTITION
+def test_a_partition_that_becomes_unlogged_or_foreign_stops_the_pipeline(pulse):
+    now = datetime.now(timezone.utc)
+    pulse.query(PARTS.format("mine") + "; ALTER TABLE public.mine DROP COLUMN number")
+    pulse.query(f"CREATE TABLE public.mine_own PARTITION OF public.mine {day_of(now)} PARTITION BY HASH (event_id)")
+    pulse.query("CREATE TABLE public.mine_own_0 PARTITION OF public.mine_own FOR VALUES WITH (MODULUS 2, REMAINDER 0)")
+    pulse.query("CREATE TABLE public.mine_own_1 PARTITION OF public.mine_own FOR VALUES WITH (MODULUS 4, REMAINDER 1)")
+    pulse.query("CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere")
+    create(pulse, pulse.topic, "public.mine")
+    sent = 0
+
+    def send(count):
+        nonlocal sent
+        pulse.produce([event(event_id=f"{sent + n}") for n in range(count)])
+        sent += count
+
+    send(1)
+    wait_next(pulse, 1)
+    for change, back in (("ALTER TABLE public.mine_own_0 SET UNLOGGED", "ALTER TABLE public.mine_own_0 SET LOGGED"),
+                         ("CREATE FOREIGN TABLE public.mine_own_3 PARTITION OF public.mine_own FOR VALUES WITH (MODULUS 4, "
+                          "REMAINDER 3) SERVER nowhere", "DROP FOREIGN TABLE public.mine_own_3")):
+        pulse.query(change)
+        send(20)
+        assert "foreign or not permanent" in wait_failed(pulse, "42809")[1]
+        assert pulse.value("SELECT sum(next_offset) FROM pulse.offsets WHERE pipeline = 'mine'") == sent - 20
+        pulse.query(back)
+        wait_next(pulse, sent)
+    assert {letter[2] for letter in letters(pulse)} <= {"23514"}
+    assert pulse.count("public.mine") + len(letters(pulse)) == sent
+
+
+# --- what a trigger leaves out -----------------------------------------------------------------
+
+@ONE_PARTITION
+def test_letters_that_a_trigger_leaves_out_stay_letters(pulse):
+    """Replayed or read again: there is no row, so nothing says there is one."""
+    pulse.query("CREATE TABLE public.mine (event_id text PRIMARY KEY, n smallint, kafka_topic text, kafka_partition int, kafka_offset bigint)")
+    create(pulse, pulse.topic, "public.mine")
+    pulse.produce(messages([{"event_id": "1", "n": 1}, {"event_id": "2", "n": 70000}, {"event_id": "3", "n": 80000}]))
+    wait_next(pulse, 3)
+    pulse.query("ALTER TABLE public.mine ALTER n TYPE int")
+    pulse.query("CREATE FUNCTION public.leave_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "IF NEW.n = 70000 THEN RETURN NULL; END IF; RETURN NEW; END $$")
+    pulse.query("CREATE TRIGGER t BEFORE INSERT ON public.mine FOR EACH ROW EXECUTE FUNCTION public.leave_out()")
+    assert pulse.query("CALL pulse.dlq_replay('mine')") == [(1, 0, 1)]
+    wanted = [(1, "new", "a BEFORE trigger of the target left the row out"), (2, "replayed", None)]
+    states = ("SELECT kafka_offset, status, CASE WHEN status = 'new' THEN error_message END FROM raw.dlq WHERE pipeline = 'mine' "
+              "ORDER BY 1")
+    assert pulse.query(states) == wanted
+    pulse.query("SELECT pulse.seek('mine', 'earliest')")
+    assert pulse.value("SELECT pulse.wait_until_caught_up('mine', '2 min')")
+    assert pulse.query(states) == wanted and pulse.query("SELECT event_id FROM public.mine ORDER BY 1") == [("1",), ("3",)]
+    assert ledger(pulse) == [(6, 1, 2, 2, 1)]
+    assert [row for row in pulse.query("SELECT * FROM pulse.verify('mine')") if row[5] is False] == []
+
+
+@ONE_PARTITION
+def test_duplicates_beside_a_trigger_are_told_by_any_key(pulse):
+    """A generated column, NULLs that are not distinct, and a trigger that is switched off."""
+    pulse.query("CREATE FUNCTION public.pass() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$")
+    keys = {"made": "a text NOT NULL, b int NOT NULL DEFAULT 7, k text GENERATED ALWAYS AS (upper(a) || b) STORED PRIMARY KEY",
+            "nulls": "a text, b int, UNIQUE NULLS NOT DISTINCT (a, b)", "off": "a text NOT NULL, b int, PRIMARY KEY (a)"}
+    for table, columns in keys.items():
+        pulse.query(f"CREATE TABLE public.{table} ({columns})")
+        pulse.query(f"CREATE TRIGGER t BEFORE INSERT ON public.{table} FOR EACH ROW EXECUTE FUNCTION public.pass()")
+        create(pulse, pulse.topic, f"public.{table}", name=table)
+    pulse.query("ALTER TABLE public.off DISABLE TRIGGER t")
+    pulse.produce(messages([{"a": "x"}, {"a": "x"}, {"a": "y", "b": 8}, {"a": "x"}]))
+    for table in keys:
+        wait_next(pulse, 4, table)
+        assert ledger(pulse, table) == [(4, 2, 2, 0, 0)], table
