@@ -440,7 +440,7 @@ def test_counters_are_those_of_the_rows_whatever_the_types_make_of_a_value(pulse
     assert counts("rounded") == [(minute + timedelta(minutes=1), "ab", 4), (minute + timedelta(minutes=1), "cd", 1)]
     for table in ("filled", "local", "kinds", "domained"):
         assert counts(table) == [], table
-    users = dict(pulse.query("SELECT pipeline, sum(count)::int FROM live._user_day GROUP BY 1"))
+    users = dict(pulse.query("SELECT pipeline, sum(count)::int FROM live._user_day WHERE pipeline <> 'events' GROUP BY 1"))
     assert users == {"padded": 5, "cut": 5, "turned": 5, "rounded": 5}
 
 
@@ -519,8 +519,8 @@ def test_partitions_with_triggers_rules_owners_and_policies_of_their_own(pulse):
         pulse.query(f"ALTER TABLE public.{name} OWNER TO app")
         if name != "owned":
             pulse.query(f"ALTER TABLE public.{name}_own OWNER TO app")
-    pulse.produce([event(event_id=str(n), event_type=kind) for n, kind in enumerate(["a", "drop", "b", "a"])]
-                  + [event(event_id="3", event_type="a")])
+    pulse.produce([event(event_id=str(n), event_type=kind, event_timestamp=now.isoformat())
+                   for n, kind in ((0, "a"), (1, "drop"), (2, "b"), (3, "a"), (3, "a"))])
     for name in names:
         create(pulse, pulse.topic, f"public.{name}", {"role": "app"}, name=name)
     for name in names:
@@ -528,20 +528,21 @@ def test_partitions_with_triggers_rules_owners_and_policies_of_their_own(pulse):
         assert letters(pulse, name) == [], name
         assert [row for row in pulse.query("SELECT * FROM pulse.verify(%s)", name) if row[5] is False] == [], name
     assert pulse.query("SELECT event_id, event_type FROM public.triggered ORDER BY 1") == [("0", "A"), ("2", "B"), ("3", "A")]
-    assert ledger(pulse, "triggered")[0][1] == 3 and ledger(pulse, "triggered")[0][4] == 1
+    assert ledger(pulse, "triggered") == [(5, 3, 1, 0, 1)]
     for name in names[1:]:
-        assert pulse.count(f"public.{name}") == 5, name
+        assert pulse.count(f"public.{name}") == 4, name
+        assert ledger(pulse, name) == [(5, 4, 1, 0, 0)], name
     assert pulse.count("public.noted") == 0
-    assert pulse.value("SELECT count(DISTINCT number) FROM public.numbered") == 5
+    assert pulse.value("SELECT count(DISTINCT number) FROM public.numbered") == 4
 
 
 @ONE_PARTITION
 def test_a_partition_that_becomes_unlogged_or_foreign_stops_the_pipeline(pulse):
     now = datetime.now(timezone.utc)
-    pulse.query(PARTS.format("mine") + "; ALTER TABLE public.mine DROP COLUMN number")
+    pulse.query(PARTS.format("mine") + "; ALTER TABLE public.mine DROP COLUMN number, DROP CONSTRAINT mine_pkey")
     pulse.query(f"CREATE TABLE public.mine_own PARTITION OF public.mine {day_of(now)} PARTITION BY HASH (event_id)")
     pulse.query("CREATE TABLE public.mine_own_0 PARTITION OF public.mine_own FOR VALUES WITH (MODULUS 2, REMAINDER 0)")
-    pulse.query("CREATE TABLE public.mine_own_1 PARTITION OF public.mine_own FOR VALUES WITH (MODULUS 4, REMAINDER 1)")
+    pulse.query("CREATE TABLE public.mine_own_1 PARTITION OF public.mine_own FOR VALUES WITH (MODULUS 2, REMAINDER 1)")
     pulse.query("CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere")
     create(pulse, pulse.topic, "public.mine")
     sent = 0
@@ -554,16 +555,18 @@ def test_a_partition_that_becomes_unlogged_or_foreign_stops_the_pipeline(pulse):
     send(1)
     wait_next(pulse, 1)
     for change, back in (("ALTER TABLE public.mine_own_0 SET UNLOGGED", "ALTER TABLE public.mine_own_0 SET LOGGED"),
-                         ("CREATE FOREIGN TABLE public.mine_own_3 PARTITION OF public.mine_own FOR VALUES WITH (MODULUS 4, "
-                          "REMAINDER 3) SERVER nowhere", "DROP FOREIGN TABLE public.mine_own_3")):
+                         ("ALTER TABLE public.mine_own DETACH PARTITION public.mine_own_1; CREATE FOREIGN TABLE public.away "
+                          "PARTITION OF public.mine_own FOR VALUES WITH (MODULUS 2, REMAINDER 1) SERVER nowhere",
+                          "DROP FOREIGN TABLE public.away; ALTER TABLE public.mine_own ATTACH PARTITION public.mine_own_1 "
+                          "FOR VALUES WITH (MODULUS 2, REMAINDER 1)")):
         pulse.query(change)
         send(20)
         assert "foreign or not permanent" in wait_failed(pulse, "42809")[1]
         assert pulse.value("SELECT sum(next_offset) FROM pulse.offsets WHERE pipeline = 'mine'") == sent - 20
         pulse.query(back)
         wait_next(pulse, sent)
-    assert {letter[2] for letter in letters(pulse)} <= {"23514"}
-    assert pulse.count("public.mine") + len(letters(pulse)) == sent
+        wait_until(lambda: state_of(pulse)[0] in ("running", "idle"), "the pipeline to go on", 60)
+    assert letters(pulse) == [] and pulse.count("public.mine") == sent
 
 
 # --- what a trigger leaves out -----------------------------------------------------------------
