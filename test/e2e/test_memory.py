@@ -3,6 +3,7 @@ back, and the same after hours."""
 
 import base64
 import gzip
+import json
 import os
 import random
 import statistics
@@ -143,8 +144,12 @@ def test_memory_is_the_same_after_hours(pulse):
     counts, partitions = {coordinator: []}, 3
     with PrivateMemory(coordinator, interval=0.5) as of_coordinator:
         while time.monotonic() - began < seconds / 5:
+            ends = pulse.broker.end_offsets(pulse.topic)
             pulse.query("SELECT pulse.seek('events', %s)", rnd.choice(["-2 minutes", "-5 minutes"]))
             progress(counts, [coordinator])
+            # The next one must not go forwards, over records that were never read.
+            pulse.wait_for("SELECT bool_and(next_offset >= (%s::jsonb ->> partition::text)::bigint) FROM pulse.offsets",
+                           "the records of before to be read", 300, (json.dumps(ends),))
         worker = pulse.worker_pid()
         counts[worker] = []
         with PrivateMemory(worker, interval=0.5) as of_worker:
@@ -155,6 +160,7 @@ def test_memory_is_the_same_after_hours(pulse):
                     pulse.broker.add_partitions(pulse.topic, partitions)
     load.stop()
     pulse.wait_caught_up(300)
-    auditor.read(timeout=600).check(seeked=True)
+    assert pulse.count("pulse.gaps") == 0, "a seek went forwards"
     flatness("worker", of_worker, counts[worker])
     flatness("coordinator", of_coordinator, counts[coordinator])
+    auditor.read(timeout=600).check(seeked=True)
