@@ -93,6 +93,7 @@ IsPartOf(const Target &target, const char *schema, const char *table)
         return false;
     return relation == target.relation ||
            (get_rel_relispartition(relation) &&
+            get_rel_relkind(relation) != RELKIND_PARTITIONED_TABLE &&
             list_member_oid(get_partition_ancestors(relation), target.relation));
 }
 

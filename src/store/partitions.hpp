@@ -14,7 +14,8 @@ namespace pulse::store {
 // ATTACH), 42P07 never.
 void EnsurePartition(const Target &target, int64_t timestamp);
 
-// Whether that table is the target or one of its partitions.
+// Whether that table is the target or a leaf of it. A partition that has partitions itself is not:
+// what is missing there is the user's to make.
 bool IsPartOf(const Target &target, const char *schema, const char *table);
 
 } // namespace pulse::store

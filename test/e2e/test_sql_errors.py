@@ -78,6 +78,23 @@ def test_what_a_trigger_writes_elsewhere_is_judged_with_its_row(pulse):
 
 
 @ONE_PARTITION
+def test_a_hole_in_partitions_of_partitions_is_the_rows_fault(pulse):
+    """pulse makes the partitions of the target; what is below them is the user's."""
+    with pulse.connect() as connection:
+        connection.execute(
+            "CREATE TABLE public.deep (event_id text NOT NULL, event_timestamp timestamptz NOT NULL, user_id text NOT NULL, "
+            "UNIQUE (event_id, event_timestamp, user_id)) PARTITION BY RANGE (event_timestamp);"
+            "CREATE TABLE public.deep_all PARTITION OF public.deep FOR VALUES FROM ('2020-01-01') TO ('2100-01-01') "
+            "PARTITION BY LIST (user_id);"
+            "CREATE TABLE public.deep_good PARTITION OF public.deep_all FOR VALUES IN ('good user')")
+    pulse.query("SELECT pulse.create_pipeline('deep', %s, 'public.deep')", [pulse.topic])
+    pulse.produce([event(user_id="bad user" if number == 7 else "good user") for number in range(20)])
+    pulse.wait_for("SELECT next_offset = 20 FROM pulse.offsets WHERE pipeline = 'deep'", "all to be read")
+    assert pulse.count("public.deep") == 19
+    assert pulse.query("SELECT kafka_offset, sqlstate FROM raw.dlq WHERE pipeline = 'deep'") == [(7, "23514")]
+
+
+@ONE_PARTITION
 @pytest.mark.server(pulse__batch_max_rows=100)
 def test_bad_rows_at_the_edges_of_batches(pulse):
     bad = {0, 1, 99, 100, 101, 199, 200, 398, 399}
