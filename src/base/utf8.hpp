@@ -24,4 +24,7 @@ Utf8Check CheckUtf8(std::string_view bytes);
 // Length in bytes (1..4) of the well-formed character at the start of bytes, 0 when there is none.
 size_t Utf8CharacterLength(std::string_view bytes);
 
+// Writes a code point up to U+10FFFF as 1 to 4 bytes; returns the end.
+char *WriteUtf8(uint32_t code_point, char *target);
+
 } // namespace pulse

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/utf8.hpp"
+
 namespace pulse::decode {
 
 namespace {
@@ -48,28 +50,6 @@ bool
 IsLowSurrogate(uint32_t unit)
 {
     return unit >= 0xDC00 && unit <= 0xDFFF;
-}
-
-char *
-WriteUtf8(uint32_t code_point, char *target)
-{
-    auto put = [&](uint32_t byte) { *target++ = static_cast<char>(byte); };
-    if (code_point < 0x80) {
-        put(code_point);
-    } else if (code_point < 0x800) {
-        put(0xC0 | code_point >> 6);
-        put(0x80 | (code_point & 0x3F));
-    } else if (code_point < 0x10000) {
-        put(0xE0 | code_point >> 12);
-        put(0x80 | (code_point >> 6 & 0x3F));
-        put(0x80 | (code_point & 0x3F));
-    } else {
-        put(0xF0 | code_point >> 18);
-        put(0x80 | (code_point >> 12 & 0x3F));
-        put(0x80 | (code_point >> 6 & 0x3F));
-        put(0x80 | (code_point & 0x3F));
-    }
-    return target;
 }
 
 char

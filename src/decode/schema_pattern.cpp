@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/utf8.hpp"
+
 namespace pulse::decode {
 
 namespace {
@@ -62,34 +64,14 @@ Complement(const Ranges &ranges)
 }
 
 void
-AppendUtf8(uint32_t code_point, std::string *text)
-{
-    auto put = [text](uint32_t byte) { text->push_back(static_cast<char>(byte)); };
-    if (code_point < 0x80) {
-        put(code_point);
-    } else if (code_point < 0x800) {
-        put(0xC0 | code_point >> 6);
-        put(0x80 | (code_point & 0x3F));
-    } else if (code_point < 0x10000) {
-        put(0xE0 | code_point >> 12);
-        put(0x80 | (code_point >> 6 & 0x3F));
-        put(0x80 | (code_point & 0x3F));
-    } else {
-        put(0xF0 | code_point >> 18);
-        put(0x80 | (code_point >> 12 & 0x3F));
-        put(0x80 | (code_point >> 6 & 0x3F));
-        put(0x80 | (code_point & 0x3F));
-    }
-}
-
-void
 AppendCharacter(uint32_t code_point, std::string *text)
 {
     if (code_point < 0x80 &&
         std::string_view("^$|()?*+.[]{}\\").find(static_cast<char>(code_point)) !=
             std::string_view::npos)
         text->push_back('\\');
-    AppendUtf8(code_point, text);
+    char bytes[4];
+    text->append(bytes, WriteUtf8(code_point, bytes));
 }
 
 // Every range with both its ends, even of one character: a "-" at an end is no operator then.
