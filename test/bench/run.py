@@ -140,19 +140,22 @@ class Bench:
     def worker(self):
         return wait_until(lambda: self.cluster.backends("pulse worker"), "a worker")[0]
 
-    def ingest(self):
-        count = self.options.events
+    def fill(self, count, partitions):
+        """Sends the events, and lets pulse read them once; returns their mean size in bytes."""
         print(f"producing {count:,} events", flush=True)
         now = time.time()
         start = now - now % 86400 + 60  # all of them within today, as live data nearly always are
         sent = [(key, value) for key, value in
                 events.stream(count, start=min(start, now - 3700), hours=1.0)]
         events.send(self.broker.address, TOPIC, sent)
-        size = sum(len(value) for _, value in sent) / len(sent)
-        del sent
         self.cluster.query("CREATE EXTENSION pulse")
-        wait_until(lambda: self.value("SELECT count(*) FROM pulse.offsets") == 3, "the partitions")
+        wait_until(lambda: self.value("SELECT count(*) FROM pulse.offsets") == partitions, "the partitions")
         self.caught_up()
+        return sum(len(value) for _, value in sent) / len(sent)
+
+    def ingest(self):
+        count = self.options.events
+        size = self.fill(count, partitions=3)
         memory = 0.0
         path = self.cluster.data / "bench.csv"
         self.cluster.query(f"COPY (SELECT * FROM raw.events) TO '{path}' (FORMAT csv)")
@@ -205,13 +208,7 @@ class Bench:
     def workers(self):
         """One worker against two. The broker and the checker of the rows share the same processors."""
         count = self.options.events
-        print(f"producing {count:,} events", flush=True)
-        now = time.time()
-        events.send(self.broker.address, TOPIC, events.stream(
-            count, start=min(now - now % 86400 + 60, now - 3700), hours=1.0))
-        self.cluster.query("CREATE EXTENSION pulse")
-        wait_until(lambda: self.value("SELECT count(*) FROM pulse.offsets") == 4, "the partitions")
-        self.caught_up()
+        self.fill(count, partitions=4)
         rates = {1: [], 2: []}
         for number in range(self.options.rounds):
             for workers in rates:
@@ -240,13 +237,7 @@ class Bench:
 
     def letters(self):
         count = self.options.events
-        print(f"producing {count:,} events", flush=True)
-        now = time.time()
-        events.send(self.broker.address, TOPIC, events.stream(
-            count, start=min(now - now % 86400 + 60, now - 3700), hours=1.0))
-        self.cluster.query("CREATE EXTENSION pulse")
-        wait_until(lambda: self.value("SELECT count(*) FROM pulse.offsets") == 3, "the partitions")
-        self.caught_up()
+        self.fill(count, partitions=3)
         rates = {"raw.events": [], "raw.dlq": []}
         for number in range(self.options.rounds):
             for table, limit in (("raw.events", "400d"), ("raw.dlq", "1s")):
