@@ -46,15 +46,6 @@ constexpr KnownCause kCauses[] = {
 };
 
 std::string
-HintFor(const std::string &text)
-{
-    for (const KnownCause &cause : kCauses)
-        if (text.find(cause.word) != std::string::npos)
-            return cause.hint;
-    return "";
-}
-
-std::string
 Plural(size_t count, const char *noun)
 {
     return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
@@ -78,6 +69,15 @@ class Stopwatch {
 };
 
 } // namespace
+
+std::string
+HintFor(const std::string &text)
+{
+    for (const KnownCause &cause : kCauses)
+        if (text.find(cause.word) != std::string::npos)
+            return cause.hint;
+    return "";
+}
 
 class ConnectionCheck::Impl {
   public:

@@ -35,4 +35,7 @@ class ConnectionCheck {
     std::unique_ptr<Impl> impl_;
 };
 
+// What to do about an error of librdkafka's, given its text and name.
+std::string HintFor(const std::string &text);
+
 } // namespace pulse::ingest

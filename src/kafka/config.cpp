@@ -382,6 +382,12 @@ BuildConf(const Config &config, ClientRole role)
     } else {
         own.emplace_back("queue.buffering.max.messages", std::to_string(config.queue_records));
     }
+    if (role == ClientRole::kProducer && config.sending != Sending::kTimed)
+        own.emplace_back("message.timeout.ms", "0");
+    if (role == ClientRole::kProducer && config.sending == Sending::kOrdered)
+        own.emplace_back("enable.gapless.guarantee", "true");
+    if (role == ClientRole::kProducer && config.sending == Sending::kSingly)
+        own.emplace_back("batch.num.messages", "1");
     for (const auto &[key, value] : own)
         if (Status status = SetProperty(conf.get(), key, value, false); !status.ok())
             return status;

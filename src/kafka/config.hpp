@@ -14,12 +14,20 @@ namespace pulse::kafka {
 
 using Properties = std::vector<std::pair<std::string, std::string>>;
 
+// What a producer does with a record that the broker doesn't take.
+enum class Sending {
+    kTimed,   // gives it up after message.timeout.ms
+    kOrdered, // never gives it up; rather than go on without it the producer ends (fatal error)
+    kSingly,  // never gives it up; each travels alone, so what is refused is at fault itself
+};
+
 struct Config {
     std::string brokers;
     std::string group_id;  // where offsets are mirrored; empty = nowhere
     std::string client_id; // at most 32 bytes
     Properties options;    // user's allow-listed librdkafka properties (pulse.kafka_options)
     Properties secrets;    // from pulse.secrets_file: sasl.* and ssl.* only
+    Sending sending = Sending::kTimed;
     int64_t queue_bytes = 32LL * 1024 * 1024; // prefetch bound (queued.max.messages.kbytes)
     int queue_records = 10'000; // a producer's, until their reports (queue.buffering.max.messages)
 };

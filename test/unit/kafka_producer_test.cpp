@@ -259,6 +259,63 @@ TEST(ProducerTest, TellsAFatalErrorAndRefusesEverythingAfterwards)
     EXPECT_TRUE(reports[0].is_delivered);
 }
 
+// What the sender rests on: with kOrdered no record overtakes one that was refused, because the
+// producer ends; with kSingly the one at fault is known and the others arrive.
+TEST(ProducerTest, EndsRatherThanLeaveARecordOut)
+{
+    MockBroker broker;
+    broker.CreateTopic("letters", 1);
+    Config config = ConfigFor(broker.brokers());
+    config.sending = Sending::kOrdered;
+    config.options = {{"linger.ms", "50"}, {"message.timeout.ms", "1000"}};
+    auto producer = Connect(config);
+    rd_kafka_mock_push_request_errors(broker.cluster(), kProduceRequest, 1,
+                                      RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    for (uint64_t id = 1; id <= 5; id++)
+        ASSERT_EQ(producer->Produce(Record("letters", id), nullptr), Outcome::kQueued);
+    std::vector<DeliveryReport> reports;
+    ASSERT_TRUE(PollUntil(*producer, &reports, 5));
+    for (const DeliveryReport &report : reports)
+        EXPECT_EQ(report.error_name, "MSG_SIZE_TOO_LARGE"); // the whole batch, whoever it was
+    EXPECT_NE(producer->FatalError().find("GAPLESS"), std::string::npos) << producer->FatalError();
+    EXPECT_EQ(producer->Produce(Record("letters", 6), nullptr), Outcome::kFatal);
+}
+
+TEST(ProducerTest, SendsEachRecordAlone)
+{
+    MockBroker broker;
+    broker.CreateTopic("letters", 1);
+    Config config = ConfigFor(broker.brokers());
+    config.sending = Sending::kSingly;
+    config.options = {{"linger.ms", "50"}};
+    auto producer = Connect(config);
+    rd_kafka_mock_push_request_errors(broker.cluster(), kProduceRequest, 1,
+                                      RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    for (uint64_t id = 1; id <= 5; id++)
+        ASSERT_EQ(producer->Produce(Record("letters", id), nullptr), Outcome::kQueued);
+    std::vector<DeliveryReport> reports;
+    ASSERT_TRUE(PollUntil(*producer, &reports, 5));
+    int refused = 0;
+    for (const DeliveryReport &report : reports)
+        refused += report.is_delivered ? 0 : 1;
+    EXPECT_EQ(refused, 1);
+    EXPECT_EQ(producer->FatalError(), "");
+}
+
+TEST(ProducerTest, WaitsForABrokerAsLongAsItTakes)
+{
+    Config config = ConfigFor("localhost:1");
+    config.sending = Sending::kOrdered;
+    config.options.push_back({"message.timeout.ms", "50"}); // the user's wish is for simulate()
+    auto producer = Connect(config);
+    ASSERT_EQ(producer->Produce(Record("letters", 1), nullptr), Outcome::kQueued);
+    std::vector<DeliveryReport> reports;
+    for (int i = 0; i < 20; i++)
+        producer->Poll(100, &reports);
+    EXPECT_TRUE(reports.empty());
+    EXPECT_EQ(producer->outstanding(), 1);
+}
+
 TEST(ProducerTest, WakesUpForReports)
 {
     MockBroker broker;
