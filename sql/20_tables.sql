@@ -163,6 +163,29 @@ COMMENT ON COLUMN pulse.ingests.writer IS
 'sessions that write at the same time have different numbers, so that none waits for another; -1: retention, purges, and what was found when the pipeline was created';
 COMMENT ON COLUMN pulse.ingests.purged_letters IS 'settled letters that dlq_purge deleted';
 
+CREATE TABLE pulse.outbox (
+    outbox_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    topic           text NOT NULL,
+    key             bytea,
+    value           bytea,
+    headers         jsonb,
+    queued_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    sent_at         timestamptz,
+    kafka_partition int,
+    kafka_offset    bigint,
+    attempts        int NOT NULL DEFAULT 0,
+    error           text,
+    send_after      timestamptz
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
+CREATE INDEX outbox_waiting_idx ON pulse.outbox (topic, send_after, outbox_id) WHERE sent_at IS NULL;
+CREATE INDEX outbox_sent_idx ON pulse.outbox (sent_at) WHERE sent_at IS NOT NULL;
+COMMENT ON TABLE pulse.outbox IS 'records left by pulse.produce: those with sent_at NULL wait for the sender, the others are kept for seven days';
+COMMENT ON COLUMN pulse.outbox.queued_at IS 'when it was produced; the timestamp of the record';
+COMMENT ON COLUMN pulse.outbox.sent_at IS 'when the brokers had confirmed it';
+COMMENT ON COLUMN pulse.outbox.attempts IS 'how often Kafka refused it';
+COMMENT ON COLUMN pulse.outbox.error IS 'why Kafka refused this record; what concerns the whole topic is in pulse.stat_sender';
+COMMENT ON COLUMN pulse.outbox.send_after IS 'when it is tried again; NULL = next';
+
 CREATE TABLE pulse.batch_log (
     finished_at timestamptz NOT NULL,
     started_at  timestamptz NOT NULL,
@@ -197,4 +220,6 @@ SELECT pg_catalog.pg_extension_config_dump('pulse._set_aside', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse.replays', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse.ingests', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse._leftovers', '');
+SELECT pg_catalog.pg_extension_config_dump('pulse.outbox', 'WHERE sent_at IS NULL');
+SELECT pg_catalog.pg_extension_config_dump('pulse.outbox_outbox_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('pulse._installation', '');

@@ -204,12 +204,21 @@ BEGIN
             last_attempt_at timestamptz,
             resolved_at     timestamptz,
             forwarded_at    timestamptz,
+            forward_error   text,
+            forward_attempts int NOT NULL DEFAULT 0,
+            forward_after   timestamptz,
             UNIQUE (pipeline, kafka_topic, topic_epoch, kafka_partition, kafka_offset)
         );
+        -- What waits for the sender, in the order in which it is sent.
+        CREATE INDEX dlq_forward_idx ON raw.dlq (pipeline, forward_after, dlq_id) WHERE forwarded_at IS NULL;
         COMMENT ON TABLE raw.dlq IS 'every record that could not become a row, byte for byte, with its reason';
         COMMENT ON COLUMN raw.dlq.value IS 'the payload as it came; NULL for a tombstone';
         COMMENT ON COLUMN raw.dlq.corrected_value IS 'what pulse.dlq_replay_as replays instead';
         COMMENT ON COLUMN raw.dlq.attempts IS 'replays that failed';
+        COMMENT ON COLUMN raw.dlq.forwarded_at IS 'when the letter was seen to be in the dead-letter topic; NULL = it waits, whatever its status';
+        COMMENT ON COLUMN raw.dlq.forward_error IS 'why Kafka refused this letter; what concerns the whole topic is in pulse.stat_sender';
+        COMMENT ON COLUMN raw.dlq.forward_attempts IS 'how often Kafka refused it';
+        COMMENT ON COLUMN raw.dlq.forward_after IS 'when it is tried again; NULL = next';
         COMMENT ON COLUMN raw.dlq.error_path IS 'JSON pointer of the failing value';
         COMMENT ON COLUMN raw.dlq.sqlstate IS 'what PostgreSQL said, for error_code sql_error';
     END IF;

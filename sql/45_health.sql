@@ -9,16 +9,20 @@ CREATE FUNCTION pulse.health(OUT pipeline text, OUT status text, OUT reason text
                WHEN judged.status = 'stalled' THEN format('%s records wait, nothing was committed since %s', p.lag, stalled.since::timestamptz(0))
                WHEN judged.status IN ('catching_up', 'lagging') THEN
                    format('%s records behind; %s/s are written, %s/s arrive', p.lag, round(p.records_per_second::numeric), round(p.arrivals_per_second::numeric))
+               WHEN judged.status = 'ok' THEN forwarding.reason
            END),
            coalesce(p.hint, CASE
                WHEN judged.status = 'backpressured' THEN 'The database is slower than what comes in: look at pulse.stat_worker.'
                WHEN judged.status = 'stalled' THEN 'Look at pulse.stat_worker and pulse.stat_partition, for locks at pg_stat_activity, then at the server log.'
                WHEN judged.status = 'lagging' THEN 'More arrives than is written: raise workers (up to the number of partitions), look at pulse.stat_worker.'
+               WHEN judged.status = 'ok' THEN forwarding.hint
            END),
            CASE WHEN judged.status = 'stalled' AND stalled.since IS NOT NULL THEN stalled.since
                 WHEN judged.status IN ('catching_up', 'lagging') THEN clock_timestamp() - make_interval(secs => p.lag_seconds)
+                WHEN judged.status = 'ok' THEN coalesce(forwarding.since, p.since)
                 ELSE p.since END
       FROM pulse.stat_pipeline p
+     CROSS JOIN LATERAL pulse._forward_trouble(p.pipeline) forwarding
       -- One partition that does not move makes the pipeline stalled, whatever the others do.
       LEFT JOIN LATERAL (
            SELECT min(greatest(t.last_commit_at, t.caught_up_at)) AS since FROM pulse.stat_partition t
@@ -45,7 +49,7 @@ CREATE FUNCTION pulse.health(OUT pipeline text, OUT status text, OUT reason text
 $$;
 COMMENT ON FUNCTION pulse.health() IS
 'one row per pipeline, in one word:
-ok (less than 10 s behind); catching_up (behind, more is written than arrives; also while starting); lagging (behind and not getting nearer);
+ok (less than 10 s behind; with a reason when only dead letters cannot be forwarded); catching_up (behind, more is written than arrives; also while starting); lagging (behind and not getting nearer);
 stalled (records wait in some partition and none was committed for 30 s, or it is retrying); backpressured (max_queue_depth records or more are read but not written);
 stopped (paused, stopped by an operator or the breaker, no brokers set); error (failed, offset_lost, topic_changed, quarantined: somebody must act).
 since: when that began, as far as it is known. Lag is as of the last look at the broker (pulse.stat_partition.watermarks_at)';
@@ -90,9 +94,10 @@ BEGIN
              UNION ALL SELECT i.rows, i.rejects FROM pulse.ingests i WHERE i.pipeline = metrics.name) t;
     SELECT coalesce(sum(w.queue_records), 0), coalesce(sum(w.records_per_second), 0) INTO queue_depth, throughput_per_second
       FROM pulse._stat_workers() w WHERE w.pipeline = metrics.name;
+    queue_depth := queue_depth + coalesce(pulse._outbox_depth(), 0);
     SELECT count(*) INTO dlq_size FROM raw.dlq d WHERE d.pipeline = metrics.name AND d.status = 'new';
 END
 $$;
 COMMENT ON FUNCTION pulse.metrics(text) IS
 'one row: events_accepted (rows written) and events_rejected (dead letters written) since the pipeline was created, dlq_size (letters with status new: counted),
-queue_depth (records read but not committed), throughput_per_second (records over the last 10 s). Errors: 42704';
+queue_depth (records of the pipeline read but not committed, and those of pulse.produce not sent), throughput_per_second (records over the last 10 s). Errors: 42704';

@@ -73,6 +73,10 @@ BEGIN
         ('first_seen_at', letter.first_seen_at::text),
         ('last_attempt_at', letter.last_attempt_at::text),
         ('resolved_at', letter.resolved_at::text),
+        ('forwarded_at', letter.forwarded_at::text),
+        ('not forwarded', CASE WHEN letter.forwarded_at IS NULL THEN
+             coalesce(letter.forward_error || ', next try ' || letter.forward_after::timestamptz(0),
+                      (SELECT f.reason FROM pulse._forward_trouble(letter.pipeline) f)) END),
         ('key', encode(letter.kafka_key, 'escape')),
         ('headers', jsonb_pretty(letter.kafka_headers)),
         ('bytes', octet_length(letter.value)::text),

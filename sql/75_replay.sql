@@ -47,6 +47,15 @@ COMMENT ON FUNCTION pulse.dlq_replay_as(bigint, bytea) IS
 'replays a new or parked dead letter with a corrected payload, which is kept beside the original in raw.dlq.corrected_value.
 outcome: replayed, duplicate, or failed with the new reason. Its record is not decoded again after a seek. Errors: 42704, 22004, 55000, and whatever the target raises';
 
+CREATE FUNCTION pulse._is_forwarding(pipeline text) RETURNS boolean
+    LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    RETURN EXISTS (SELECT FROM pulse.pipelines p WHERE p.name = _is_forwarding.pipeline
+                      AND coalesce(p.settings ->> 'dlq_topic', current_setting('pulse.dlq_topic')) <> ''
+                      AND coalesce(p.settings ->> 'brokers', current_setting('pulse.brokers')) <> '')
+       AND (SELECT f.reason FROM pulse._forward_trouble(pipeline) f) IS NULL;
+COMMENT ON FUNCTION pulse._is_forwarding(text) IS 'true when the dead letters of a pipeline that wait are about to be forwarded';
+
 CREATE FUNCTION pulse.dlq_purge(older_than interval) RETURNS bigint
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp AS $$
@@ -60,9 +69,11 @@ BEGIN
     END IF;
     -- One that a worker is looking at has time until the next call. A pipeline that does not exist has no
     -- ledger: create_pipeline counts the letters that it finds.
-    WITH settled AS (
+    WITH forwarding AS MATERIALIZED (SELECT p.name FROM pulse.pipelines p WHERE pulse._is_forwarding(p.name)),
+    settled AS (
         SELECT d.dlq_id FROM raw.dlq d
          WHERE d.status IN ('replayed', 'discarded') AND d.resolved_at < clock_timestamp() - older_than
+           AND (d.forwarded_at IS NOT NULL OR d.forward_error IS NOT NULL OR d.pipeline NOT IN (SELECT f.name FROM forwarding f))
            FOR UPDATE SKIP LOCKED),
     deleted AS (
         DELETE FROM raw.dlq d USING settled s WHERE d.dlq_id = s.dlq_id
@@ -82,4 +93,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pulse.dlq_purge(interval) IS
-'deletes dead letters that were replayed or discarded longer than older_than ago, never new or parked ones. Returns how many. Errors: 22023';
+'deletes dead letters that were replayed or discarded longer than older_than ago, never new or parked ones, nor those about to be forwarded. Returns how many. Errors: 22023';

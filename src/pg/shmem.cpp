@@ -135,6 +135,35 @@ FindPartition(const char *pipeline, const char *topic, int32_t partition, bool c
     return free_slot;
 }
 
+SendSlot *
+FindSend(bool is_outbox, const char *pipeline, const char *topic, bool create)
+{
+    SendSlot *free_slot = nullptr;
+    for (SendSlot &slot : shared->sends) {
+        if (!slot.is_used) {
+            if (free_slot == nullptr)
+                free_slot = &slot;
+        } else if (slot.is_outbox == is_outbox && strcmp(slot.pipeline, pipeline) == 0 &&
+                   strcmp(slot.topic, topic) == 0) {
+            return &slot;
+        }
+    }
+    if (create && free_slot == nullptr) // whoever has been idle longest is not shown any more
+        for (SendSlot &slot : shared->sends)
+            if (slot.state == State::kIdle &&
+                (free_slot == nullptr || slot.last_sent_at < free_slot->last_sent_at))
+                free_slot = &slot;
+    if (!create || free_slot == nullptr)
+        return nullptr;
+    memset(static_cast<void *>(free_slot), 0, sizeof(*free_slot));
+    free_slot->is_used = true;
+    free_slot->is_outbox = is_outbox;
+    CopyText(free_slot->pipeline, kNameBytes, pipeline);
+    CopyText(free_slot->topic, kTopicBytes, topic);
+    free_slot->state_since = GetCurrentTimestamp();
+    return free_slot;
+}
+
 void
 SetPipelineState(PipelineSlot *slot, State state, const char *reason, const char *hint)
 {
@@ -175,6 +204,21 @@ WakeCoordinator()
 {
     if (shared != nullptr)
         WakeProcess(shared->processes[0].pid);
+}
+
+void
+WakeSender()
+{
+    if (shared == nullptr)
+        return;
+    LockShared();
+    shared->outgoing_news++;
+    int32_t pid = shared->processes[kSenderSlot].pid;
+    UnlockShared();
+    if (pid != 0)
+        WakeProcess(pid);
+    else
+        WakeCoordinator();
 }
 
 } // namespace pulse::pg

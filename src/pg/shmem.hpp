@@ -12,6 +12,8 @@ namespace pulse::pg {
 
 constexpr int kMaxPipelines = 64;
 constexpr int kMaxProcesses = 128;
+constexpr int kSenderSlot = kMaxProcesses - 1; // the last to get a background worker
+constexpr int kMaxSends = 128;
 constexpr int kMaxPartitions = 4096;
 constexpr int kMaxCommands = 32;
 constexpr int kMaxWriters = 64;
@@ -40,9 +42,10 @@ const char *StateName(State state);
 enum class Phase : int32_t { kStarting, kWaiting, kWriting, kRetrying, kExiting };
 const char *PhaseName(Phase phase);
 
-enum class ProcessKind : int32_t { kNone, kCoordinator, kWorker };
+enum class ProcessKind : int32_t { kNone, kCoordinator, kWorker, kSender };
 
 // Wanted by the coordinator (the coordinator's own slot: by the launcher), started by the launcher.
+// The sender's: wanted by the coordinator when there is something to send, until it idles.
 struct ProcessSlot {
     ProcessKind kind;
     bool is_wanted; // false: finish the batch in flight and exit
@@ -73,6 +76,22 @@ struct ProcessSlot {
     int32_t commit_next;
     int64_t rate_second[kRateSeconds];
     int64_t rate_rows[kRateSeconds];
+};
+
+// What the sender forwards: the dead letters of a pipeline, or produced records for a topic.
+struct SendSlot {
+    bool is_used;
+    bool is_outbox;
+    char pipeline[kNameBytes]; // of dead letters
+    char topic[kTopicBytes];
+    State state;
+    int64_t state_since;
+    int64_t next_retry_at;
+    char reason[kReasonBytes];
+    char hint[kReasonBytes];
+    int64_t sent_count, refused_count; // since the server started
+    int64_t in_flight;                 // handed to librdkafka, not reported
+    int64_t last_sent_at;
 };
 
 struct PipelineSlot {
@@ -152,6 +171,14 @@ struct Shared {
     Command commands[kMaxCommands];
     WriterSlot writers[kMaxWriters];
     ReplaySlot replays[kMaxReplays];
+    SendSlot sends[kMaxSends];
+    int64_t outgoing_news; // raised by commits that leave something for the sender
+    // See outbox_depth.hpp.
+    bool is_outbox_counted;
+    int64_t outbox_depth;
+    int64_t outbox_second; // of the last rows sent, and how many in that second
+    int64_t outbox_sent;
+    double outbox_per_second;
 };
 
 extern Shared *shared; // null when the library was not preloaded
@@ -167,6 +194,7 @@ void UnlockShared();
 PipelineSlot *FindPipeline(const char *name, bool create);
 PartitionSlot *FindPartition(const char *pipeline, const char *topic, int32_t partition,
                              bool create);
+SendSlot *FindSend(bool is_outbox, const char *pipeline, const char *topic, bool create);
 void SetPipelineState(PipelineSlot *slot, State state, const char *reason, const char *hint);
 void CopyText(char *target, int size, const char *text);
 
@@ -174,5 +202,7 @@ void CopyText(char *target, int size, const char *text);
 void WakeProcess(int32_t pid);
 void WakeLauncher();
 void WakeCoordinator();
+// There is something new to send; when no sender runs, the coordinator looks.
+void WakeSender();
 
 } // namespace pulse::pg

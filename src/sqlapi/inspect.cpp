@@ -193,6 +193,43 @@ PULSE_SQL_FUNCTION(pulse_stat_replays)
     return static_cast<Datum>(0);
 }
 
+PULSE_SQL_FUNCTION(pulse_stat_sends)
+{
+    InitMaterializedSRF(fcinfo, 0);
+    ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    if (pg::shared == nullptr)
+        return static_cast<Datum>(0);
+    pg::ProcessSlot *process = static_cast<pg::ProcessSlot *>(palloc(sizeof(pg::ProcessSlot)));
+    CopySlot(process, &pg::shared->processes[pg::kSenderSlot], sizeof(*process));
+    pg::SendSlot slot;
+    for (const pg::SendSlot &shared_slot : pg::shared->sends) {
+        CopySlot(&slot, &shared_slot, sizeof(slot));
+        if (!slot.is_used)
+            continue;
+        Datum values[15];
+        bool nulls[15] = {};
+        int i = 0;
+        values[i++] = CStringGetTextDatum(slot.is_outbox ? "produce" : "dead letters");
+        values[i] = TextOrNull(slot.pipeline, &nulls[i]), i++;
+        values[i++] = CStringGetTextDatum(slot.topic);
+        nulls[i] = process->pid == 0;
+        values[i++] = Int32GetDatum(process->pid);
+        values[i++] = CStringGetTextDatum(pg::StateName(slot.state));
+        values[i] = TextOrNull(slot.reason, &nulls[i]), i++;
+        values[i] = TextOrNull(slot.hint, &nulls[i]), i++;
+        values[i] = TimeOrNull(slot.state_since, &nulls[i]), i++;
+        values[i] = TimeOrNull(slot.next_retry_at, &nulls[i]), i++;
+        values[i++] = Int64GetDatum(slot.sent_count);
+        values[i++] = Int64GetDatum(slot.refused_count);
+        values[i++] = Int64GetDatum(slot.in_flight);
+        values[i] = TimeOrNull(slot.last_sent_at, &nulls[i]), i++;
+        values[i] = TextOrNull(process->reason, &nulls[i]), i++;
+        values[i] = TextOrNull(process->hint, &nulls[i]), i++;
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    return static_cast<Datum>(0);
+}
+
 // Everything ingested before it is committed: the begin of the oldest batch being written, or now.
 PULSE_SQL_FUNCTION(pulse_ingest_horizon)
 {

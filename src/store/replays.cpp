@@ -1,6 +1,7 @@
 #include "store/replays.hpp"
 
 #include "pg/spi.hpp"
+#include "store/letter_forwards.hpp"
 #include "store/time.hpp"
 
 namespace pulse::store {
@@ -36,23 +37,10 @@ pg::Statement count_letters = {"SELECT pg_catalog.count(*)" PULSE_DUE_LETTERS,
                                {TEXTOID, INT8OID, INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID},
                                nullptr};
 
-// Headers back to bytes: HeadersDatum() the other way round.
-#define PULSE_HEADER_BYTES(part)                                                                   \
-    "pg_catalog.array_agg(CASE WHEN h.pair->>'" part "_hex' IS NOT NULL"                           \
-    " THEN pg_catalog.decode(h.pair->>'" part "_hex', 'hex')"                                      \
-    " ELSE pg_catalog.convert_to(h.pair->>'" part "', 'UTF8') END ORDER BY h.place)"
-#define PULSE_HEADERS                                                                              \
-    "(SELECT " PULSE_HEADER_BYTES("key") " AS keys, " PULSE_HEADER_BYTES(                          \
-        "value") " AS values"                                                                      \
-                 "   FROM pg_catalog.jsonb_array_elements(CASE "                                   \
-                 "pg_catalog.jsonb_typeof(d.kafka_headers)"                                        \
-                 "        WHEN 'array' THEN d.kafka_headers END) WITH ORDINALITY AS h(pair, "      \
-                 "place))"
-
 pg::Statement load_letters = {
     "SELECT d.dlq_id, d.kafka_topic, d.kafka_partition, d.topic_epoch, d.kafka_offset,"
     " d.kafka_timestamp, d.kafka_key, COALESCE(d.corrected_value, d.value), h.keys, h.values"
-    " FROM raw.dlq d LEFT JOIN LATERAL " PULSE_HEADERS " h ON true"
+    " FROM raw.dlq d LEFT JOIN LATERAL " PULSE_LETTER_HEADERS " h ON true"
     " WHERE d.dlq_id = ANY ($1) ORDER BY d.dlq_id",
     1,
     {INT8ARRAYOID},
@@ -89,52 +77,6 @@ pg::Statement note_replay = {
     {TEXTOID, TEXTOID, INT4OID, INT4OID, INT8OID, INT8OID, INT8OID},
     nullptr};
 
-Datum
-IdArray(const int64_t *ids, int count)
-{
-    Datum *values = static_cast<Datum *>(palloc(sizeof(Datum) * (count + 1)));
-    for (int i = 0; i < count; i++)
-        values[i] = Int64GetDatum(ids[i]);
-    return PointerGetDatum(construct_array(values, count, INT8OID, 8, true, TYPALIGN_DOUBLE));
-}
-
-std::string_view
-Bytes(Datum value)
-{
-    bytea *bytes = DatumGetByteaPP(value);
-    return {VARDATA_ANY(bytes), static_cast<size_t>(VARSIZE_ANY_EXHDR(bytes))};
-}
-
-std::string_view
-GetBytes(uint64 row, int column)
-{
-    bool is_null = false;
-    Datum value = pg::GetDatum(row, column, &is_null);
-    return is_null ? std::string_view() : Bytes(value);
-}
-
-void
-GetHeaders(uint64 row, int column, StoredLetter *letter)
-{
-    bool has_none = false;
-    Datum keys = pg::GetDatum(row, column, &has_none);
-    if (has_none)
-        return;
-    Datum *key = nullptr, *value = nullptr;
-    bool *no_key = nullptr, *no_value = nullptr;
-    deconstruct_array(DatumGetArrayTypeP(keys), BYTEAOID, -1, false, TYPALIGN_INT, &key, &no_key,
-                      &letter->header_count);
-    deconstruct_array(DatumGetArrayTypeP(pg::GetDatum(row, column + 1, &has_none)), BYTEAOID, -1,
-                      false, TYPALIGN_INT, &value, &no_value, &letter->header_count);
-    LetterHeader *headers =
-        static_cast<LetterHeader *>(palloc0(sizeof(LetterHeader) * (letter->header_count + 1)));
-    for (int i = 0; i < letter->header_count; i++) {
-        headers[i].key = no_key[i] ? std::string_view("") : Bytes(key[i]);
-        headers[i].value = no_value[i] ? std::string_view() : Bytes(value[i]);
-    }
-    letter->headers = headers;
-}
-
 StoredLetter
 GetLetter(uint64 row)
 {
@@ -151,7 +93,7 @@ GetLetter(uint64 row)
                               : ToUnixUs(DatumGetTimestampTz(timestamp)) / 1000;
     letter.key = GetBytes(row, 7);
     letter.value = GetBytes(row, 8);
-    GetHeaders(row, 9, &letter);
+    letter.headers = GetHeaders(row, 9, 0, &letter.header_count);
     return letter;
 }
 
@@ -234,7 +176,9 @@ TakeLetters(const char *pipeline, const LetterFilter &filter, int64_t after_id, 
 {
     pg::InSpi([&] {
         int64_t *ids = static_cast<int64_t *>(palloc(sizeof(int64_t) * (limit + 1)));
+        HoldLetterMarks(); // or those being marked would be passed over
         int count = LockLetters(pipeline, filter, after_id, limit, max_bytes, ids);
+        ReleaseLetterMarks();
         if (count == 0)
             return;
         Datum array = IdArray(ids, count);

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "store/dead_letters.hpp"
+#include "store/stored_bytes.hpp"
 
 namespace pulse::store {
 
@@ -18,11 +19,6 @@ struct LetterFilter {
     bool has_since;
 };
 
-struct LetterHeader {
-    std::string_view key;
-    std::string_view value; // null data() = null
-};
-
 // A letter as the record it was. Views are valid during the visit.
 struct StoredLetter {
     int64_t dlq_id;
@@ -33,7 +29,7 @@ struct StoredLetter {
     int64_t timestamp_ms; // -1 = none
     std::string_view key;
     std::string_view value; // the corrected one where there is one
-    const LetterHeader *headers;
+    const StoredHeader *headers;
     int header_count;
 };
 

@@ -2,6 +2,7 @@
 // C++, called on the backend's thread; reads the settings' variables only.
 #pragma once
 
+#include <compare>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,6 +20,8 @@ struct ConnectionSettings {
     std::string group_id;
     std::string kafka_options;
     std::string secrets_file;
+
+    auto operator<=>(const ConnectionSettings &) const = default;
 };
 
 // Checks options and secrets; the message is librdkafka's own, never with a secret in it.

@@ -15,6 +15,7 @@
 #include "pg/guc.hpp"
 #include "pg/wait.hpp"
 #include "pg/xact.hpp"
+#include "store/outbox.hpp"
 #include "store/pipelines.hpp"
 #include "store/positions.hpp"
 #include "worker/commands.hpp"
@@ -110,6 +111,7 @@ class Coordinator {
         for (auto &[name, known] : pipelines_)
             lost_offsets_.Judge(&known);
         Reconcile();
+        sender_wish_.Tick();
         Prune();
         upkeep_.Tick();
         return true;
@@ -259,6 +261,7 @@ class Coordinator {
             watcher_.Forget(name);
         }
         pipelines_.clear();
+        sender_wish_.Withdraw();
         // Also those that an earlier coordinator wanted.
         ReleaseStraySlots(pipelines_);
         ForgetStrays(pipelines_);
@@ -285,7 +288,15 @@ class Coordinator {
         if (now - pruned_at_ < kPruneEvery)
             return;
         pruned_at_ = now;
-        pg::InTransaction([] { pg::CallPg([] { store::PruneLogs(); }); });
+        bool may_be_more = false;
+        pg::InTransaction([&] {
+            may_be_more = pg::CallPg([] {
+                store::PruneLogs();
+                return store::PruneOutbox();
+            });
+        });
+        if (may_be_more)
+            pruned_at_ = 0; // at the next step: nobody is to wait long for us
     }
 
     ingest::Watcher watcher_;
@@ -296,6 +307,7 @@ class Coordinator {
     bool is_default_waiting_ = false;
     bool is_first_look_ = true;
     int64_t pruned_at_ = 0;
+    SenderWish sender_wish_;
     Upkeep upkeep_;
     ingest::Backoff backoff_{200, 10000, static_cast<uint64_t>(MyProcPid)};
     std::string trouble_;

@@ -152,7 +152,8 @@ class Launcher {
 
     bool Register(int index, pg::ProcessKind kind, const char *pipeline, int worker_index)
     {
-        bool is_worker = kind == pg::ProcessKind::kWorker;
+        const bool is_worker = kind == pg::ProcessKind::kWorker;
+        const bool is_sender = kind == pg::ProcessKind::kSender;
         BackgroundWorker worker = {};
         worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
         worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -161,12 +162,19 @@ class Launcher {
         worker.bgw_restart_time = BGW_NEVER_RESTART;
         strlcpy(worker.bgw_library_name, "pulse", BGW_MAXLEN);
         strlcpy(worker.bgw_function_name,
-                is_worker ? "pulse_worker_main" : "pulse_coordinator_main", BGW_MAXLEN);
-        strlcpy(worker.bgw_type, is_worker ? "pulse worker" : "pulse coordinator", BGW_MAXLEN);
+                is_worker   ? "pulse_worker_main"
+                : is_sender ? "pulse_sender_main"
+                            : "pulse_coordinator_main",
+                BGW_MAXLEN);
+        strlcpy(worker.bgw_type,
+                is_worker   ? "pulse worker"
+                : is_sender ? "pulse sender"
+                            : "pulse coordinator",
+                BGW_MAXLEN);
         if (is_worker)
             snprintf(worker.bgw_name, BGW_MAXLEN, "pulse worker %d (%s)", worker_index, pipeline);
         else
-            strlcpy(worker.bgw_name, "pulse coordinator", BGW_MAXLEN);
+            strlcpy(worker.bgw_name, worker.bgw_type, BGW_MAXLEN);
         worker.bgw_main_arg = Int32GetDatum(index);
         worker.bgw_notify_pid = MyProcPid;
         MemoryContext outer = MemoryContextSwitchTo(TopMemoryContext);
@@ -175,7 +183,8 @@ class Launcher {
         if (!is_registered)
             handles_[index] = nullptr;
         NoteSlot(index, is_registered);
-        if (is_worker) // the coordinator tells, for its pipeline
+        if (is_worker ||
+            is_sender) // views tell, of a worker also the coordinator, for its pipeline
             return is_registered;
         if (!is_registered && !has_warned_)
             ereport(WARNING, (errmsg("pulse found no free background worker slot"),

@@ -118,6 +118,8 @@ PublishCommit(const PipelineState &pipeline, const ingest::Batch &batch, const B
     for (const ingest::Range &range : batch.ranges)
         PublishRange(pipeline, batch, range, result.committed_at);
     pg::UnlockShared();
+    if (result.counts.rejects > 0)
+        pg::WakeSender();
 }
 
 } // namespace pulse::worker

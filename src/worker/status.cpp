@@ -35,6 +35,8 @@ LogState(State state, const char *reason, const char *hint)
     char who[128];
     if (my_slot->kind == pg::ProcessKind::kCoordinator)
         strlcpy(who, "coordinator", sizeof(who));
+    else if (my_slot->kind == pg::ProcessKind::kSender)
+        strlcpy(who, "sender", sizeof(who));
     else
         snprintf(who, sizeof(who), "pipeline \"%s\" worker %d", my_slot->pipeline,
                  my_slot->worker_index);

@@ -3,19 +3,22 @@
 #include <csignal>
 
 #include "pg/shmem.hpp"
+#include "pg/xact.hpp"
+#include "store/outgoing.hpp"
 #include "pg/prelude.hpp"
 
 namespace pulse::worker {
 
 namespace {
 
-constexpr int kMaxWorkersPerPipeline = 32; // pulse.workers' limit
+constexpr int kMaxWorkersPerPipeline = 32;    // pulse.workers' limit
+constexpr int64_t kSenderLookEvery = 5000000; // TimestampTz; news are looked at at once
 
 pg::ProcessSlot *
 FindWorker(const char *name, int index, bool create)
 {
     pg::ProcessSlot *free_slot = nullptr;
-    for (int i = 1; i < pg::kMaxProcesses; i++) {
+    for (int i = 1; i < pg::kSenderSlot; i++) {
         pg::ProcessSlot *slot = &pg::shared->processes[i];
         if (slot->kind == pg::ProcessKind::kWorker && slot->worker_index == index &&
             strcmp(slot->pipeline, name) == 0)
@@ -185,7 +188,7 @@ Explain(const Spread &spread, int count, std::string *reason, std::string *hint)
         *hint = "Raise max_worker_processes and restart the server, or lower the number of "
                 "workers.";
     } else if (spread.count < count) {
-        *reason = "pulse runs at most " + std::to_string(pg::kMaxProcesses - 1) +
+        *reason = "pulse runs at most " + std::to_string(pg::kMaxProcesses - 2) +
                   " workers in all: " + std::to_string(spread.count) + of;
         *hint = "Lower the number of workers of this pipeline or of others.";
     }
@@ -210,6 +213,49 @@ WantWorkers(KnownPipeline *known, int count)
             ereport(LOG, (errmsg("pulse pipeline \"%s\": %s", known->name.c_str(),
                                  known->spread_error.c_str()),
                           errhint("%s", known->spread_hint.c_str())));
+    });
+}
+
+void
+SenderWish::Tick()
+{
+    pg::ProcessSlot *slot = &pg::shared->processes[pg::kSenderSlot];
+    if (slot->is_wanted) // it ends by itself
+        return;
+    const int64_t news = pg::shared->outgoing_news;
+    const int64_t now = GetCurrentTimestamp();
+    if (news == seen_news_ && now - looked_at_ < kSenderLookEvery)
+        return;
+    seen_news_ = news;
+    looked_at_ = now;
+    bool has_outgoing = false;
+    try {
+        pg::InTransaction([&] { has_outgoing = pg::CallPg([] { return store::HasOutgoing(); }); });
+    } catch (const pg::Error &) {
+        has_outgoing = true; // the sender will find out what is wrong, and say so
+    }
+    if (!has_outgoing)
+        return;
+    pg::CallPg([&] {
+        pg::LockShared();
+        slot->kind = pg::ProcessKind::kSender;
+        slot->is_wanted = true;
+        slot->next_start_at = 0;
+        pg::UnlockShared();
+        pg::WakeLauncher();
+    });
+}
+
+void
+SenderWish::Withdraw()
+{
+    pg::CallPg([] {
+        pg::ProcessSlot *slot = &pg::shared->processes[pg::kSenderSlot];
+        pg::LockShared();
+        slot->is_wanted = false;
+        int32_t pid = slot->pid;
+        pg::UnlockShared();
+        pg::WakeProcess(pid);
     });
 }
 

@@ -2,6 +2,7 @@
 // shared memory; the launcher starts processes for them and the workers look at their own.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "worker/known_pipeline.hpp"
@@ -17,6 +18,17 @@ void WantWorkers(KnownPipeline *known, int count);
 void HaltWorkers(const std::string &name, bool must_abort);
 bool HasWorkers(const std::string &name);
 int32_t AnyWorker(const std::string &name); // its pid; 0 when there is none
+
+// Wants a sender when something waits that none is there for. Regime: C++.
+class SenderWish {
+  public:
+    void Tick();
+    void Withdraw(); // the extension is gone
+
+  private:
+    int64_t looked_at_ = 0;
+    int64_t seen_news_ = -1;
+};
 
 // A resumed pipeline does not wait out its back-off. Regime: PG.
 void ForgiveWorkers(const char *name);

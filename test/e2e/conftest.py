@@ -161,7 +161,7 @@ def pulse(request, make_pulse, broker, topic):
 
 
 def server_settings(request):
-    settings = {}
+    settings = {"pulse__dlq_topic": ""}  # the default one is not there
     for marker in reversed(list(request.node.iter_markers("server"))):
         settings.update(marker.kwargs)
     return settings

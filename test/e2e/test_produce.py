@@ -1,0 +1,217 @@
+"""pulse.produce(): what a transaction leaves is sent when it commits, in order per key, at least once, and says when there
+is no room. The judge is an ordinary client that reads the topic."""
+
+import re
+import signal
+import threading
+
+import psycopg
+import pytest
+from harness.place import Process, wait_until
+
+WAITING = "SELECT count(*) FROM pulse.outbox WHERE sent_at IS NULL"
+
+
+@pytest.fixture
+def target(broker, topic):
+    return broker.create_topic(f"{topic}-out", 3)
+
+
+def wait_sent(pulse, timeout=60):
+    wait_until(lambda: pulse.value(WAITING) == 0, "the outbox to be empty", timeout)
+
+
+def sent(pulse, topic):
+    """Messages by partition, in order; those of one outbox_id only once."""
+    messages, seen = [], set()
+    for message in pulse.broker.iterate(topic):
+        outbox_id = int(dict(message.headers())["pulse.outbox_id"])
+        if outbox_id not in seen:
+            messages.append(message)
+        seen.add(outbox_id)
+    return messages
+
+
+def test_a_record_arrives_as_it_was_produced(pulse, target):
+    with pulse.connect() as session:
+        ids = [session.execute(f"SELECT pulse.produce(%s, {arguments})", (target,)).fetchone()[0] for arguments in (
+            r"""'\x00ff'::bytea, '\xfe'::bytea, '{"source": "shop", "none": null}'""",
+            "'text with ü', 'key'", "'{\"a\": 1}'::jsonb, key => 'json'", "NULL, 'tombstone'", "''", "'\\x'::bytea, ''::bytea")]
+    wait_sent(pulse)
+    found = {int(dict(message.headers())["pulse.outbox_id"]): message for message in pulse.broker.iterate(target)}
+    assert [(found[one].value(), found[one].key()) for one in ids] == [
+        (b"\x00\xff", b"\xfe"), ("text with ü".encode(), b"key"), (b'{"a": 1}', b"json"), (None, b"tombstone"), (b"", None), (b"", b"")]
+    headers = dict(found[ids[0]].headers())
+    assert (headers["source"], headers["none"]) == (b"shop", None)
+    for outbox_id, partition, offset, queued_ms in pulse.query(
+            "SELECT outbox_id, kafka_partition, kafka_offset, floor(extract(epoch FROM queued_at) * 1000)::bigint FROM pulse.outbox"):
+        message = found[outbox_id]
+        assert (message.partition(), message.offset(), message.timestamp()[1]) == (partition, offset, queued_ms)
+
+
+def test_only_what_commits_is_sent(pulse, target):
+    with pulse.connect(autocommit=False) as session:
+        session.execute("SELECT pulse.produce(%s, 'kept')", (target,))
+        session.execute("SAVEPOINT one")
+        session.execute("SELECT pulse.produce(%s, 'taken back')", (target,))
+        session.execute("ROLLBACK TO one")
+        session.execute("SELECT pulse.produce(%s, 'kept too')", (target,))
+        assert pulse.value("SELECT pulse._outbox_depth()") == 0
+        session.commit()
+        session.execute("SELECT pulse.produce(%s, 'rolled back')", (target,))
+        session.rollback()
+    wait_sent(pulse)
+    assert sorted(message.value() for message in sent(pulse, target)) == [b"kept", b"kept too"]
+    wait_until(lambda: pulse.value("SELECT pulse._outbox_depth()") == 0, "the counter to be 0")
+
+
+def test_a_prepared_transaction_is_sent_when_it_commits(make_pulse, broker, topic, target):
+    pulse = make_pulse(broker, topic, max_prepared_transactions=2)
+    with pulse.connect() as session:
+        session.execute("BEGIN")
+        session.execute("SELECT pulse.produce(%s, 'prepared')", (target,))
+        session.execute("PREPARE TRANSACTION 'one'")
+        session.execute("COMMIT PREPARED 'one'")
+    wait_sent(pulse)
+    assert [message.value() for message in sent(pulse, target)] == [b"prepared"]
+    wait_until(lambda: pulse.value("SELECT pulse._outbox_depth()") == 0, "the counter to be 0")
+
+
+def test_order_per_key_holds_for_transactions_that_wait_for_each_other(pulse, target, how_many):
+    """Each raises a number under a row lock and produces it: what the lock serialized must arrive in that order. Some
+    take their transaction id long before, some roll back."""
+    keys, each = 5, how_many(150, 2000)
+    pulse.query("CREATE TABLE counters (key text PRIMARY KEY, n int NOT NULL DEFAULT 0)")
+    pulse.query("CREATE TABLE noise (n int)")
+    pulse.query("INSERT INTO counters SELECT 'key-' || n FROM generate_series(1, %s) n", keys)
+    failures = []
+
+    def run(seed):
+        try:
+            with pulse.connect(autocommit=False) as session:
+                for number in range(each):
+                    if (number + seed) % 3 == 0:
+                        session.execute("INSERT INTO noise VALUES (1)")
+                    session.execute(
+                        "WITH raised AS (UPDATE counters SET n = n + 1 WHERE key = %s RETURNING key, n) "
+                        "SELECT pulse.produce(%s, n::text, key) FROM raised", (f"key-{(number * 7 + seed) % keys + 1}", target))
+                    if (number + seed) % 11 == 0:
+                        session.rollback()
+                    else:
+                        session.commit()
+        except Exception as failure:  # shown below
+            failures.append(failure)
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    wait_sent(pulse)
+    arrived = {}
+    for message in sent(pulse, target):
+        arrived.setdefault(message.key().decode(), []).append(int(message.value()))
+    for key, last in pulse.query("SELECT key, n FROM counters"):
+        assert arrived[key] == list(range(1, last + 1)), key
+
+
+def test_a_transaction_keeps_its_order_and_a_long_one_holds_nobody_up(pulse, target):
+    with pulse.connect(autocommit=False) as slow:
+        slow.execute("SELECT pulse.produce(%s, 'slow', 'key')", (target,))
+        pulse.query("SELECT pulse.produce(%s, n::text, 'key') FROM generate_series(1, 3000) n", target)
+        wait_sent(pulse)
+        slow.commit()
+    wait_sent(pulse)
+    assert [message.value().decode() for message in sent(pulse, target)] == [str(n) for n in range(1, 3001)] + ["slow"]
+
+
+@pytest.mark.server(pulse__max_queue_depth=100)
+def test_a_full_queue_refuses_and_says_for_how_long(make_pulse, broker, topic):
+    pulse = make_pulse(broker, topic)
+    target = f"{topic}-not-there"
+    pulse.query("SELECT pulse.produce(%s, 'x') FROM generate_series(1, 60)", target)
+    pulse.query("SELECT pulse.produce(%s, 'x') FROM generate_series(1, 40)", target)
+    with pytest.raises(psycopg.Error) as refused:
+        pulse.query("SELECT pulse.produce(%s, 'x')", target)
+    assert refused.value.sqlstate == "53400" and re.fullmatch(r"retry after \d+ ms", refused.value.diag.message_hint)
+    assert pulse.value("SELECT queue_depth FROM pulse.metrics('events')") == 100
+    pulse.cluster.restart()
+    wait_until(lambda: pulse.query("SELECT true FROM pulse.stat_pipeline"), "the server")
+    with pytest.raises(psycopg.Error) as refused:  # counted again
+        pulse.query("SELECT pulse.produce(%s, 'x')", target)
+    assert refused.value.sqlstate == "53400"
+    [(state, reason)] = wait_until(lambda: pulse.query(
+        "SELECT state, reason FROM pulse.stat_sender WHERE source = 'produce' AND state = 'retrying' AND reason LIKE '%%UNKNOWN%%'"),
+        "the sender to say why")
+    broker.create_topic(target)
+    wait_sent(pulse, timeout=120)
+    pulse.query("SELECT pulse.produce(%s, 'room again')", target)
+    wait_sent(pulse)
+    assert len(sent(pulse, target)) == 101
+    with pytest.raises(psycopg.Error) as refused:
+        pulse.query("SELECT pulse.produce(%s, 'x') FROM generate_series(1, 101)", target)
+    assert refused.value.sqlstate == "53400" and "transaction" in refused.value.diag.message_primary
+
+
+def test_a_topic_that_is_not_there_holds_no_other_up(pulse, target):
+    pulse.query("SELECT pulse.produce(%s || '-missing', 'x') FROM generate_series(1, 2000)", target)
+    pulse.query("SELECT pulse.produce(%s, n::text) FROM generate_series(1, 100) n", target)
+    pulse.wait_for("SELECT count(*) = 100 FROM pulse.outbox WHERE sent_at IS NOT NULL")
+    assert pulse.value(WAITING) == 2000
+
+
+def test_a_record_too_large_for_its_topic_says_so_and_order_holds_round_it(pulse, topic):
+    small = pulse.broker.create_topic(f"{topic}-small", 1, max_message_bytes=5000)
+    pulse.query("SELECT pulse.produce(%s, CASE WHEN n %% 50 = 0 THEN repeat('x', 6000) ELSE n::text END, 'key') "
+                "FROM generate_series(1, 500) n", small)
+    pulse.wait_for("SELECT count(*) = 10 FROM pulse.outbox WHERE sent_at IS NULL AND error LIKE '%%MSG_SIZE_TOO_LARGE%%'")
+    pulse.wait_for("SELECT count(*) = 490 FROM pulse.outbox WHERE sent_at IS NOT NULL")
+    assert [int(message.value()) for message in sent(pulse, small)] == [n for n in range(1, 501) if n % 50]
+    assert pulse.query("SELECT waiting, postponed FROM pulse.stat_sender WHERE source = 'produce'") == [(10, 10)]
+
+
+@pytest.mark.parametrize("point", ["after_send", "before_mark", "before_mark_commits"])
+def test_every_committed_record_arrives_whenever_somebody_is_killed(pulse, target, point, how_many):
+    """The sender at that point; then sessions in the middle of producing, with kill -9, which restarts everything."""
+    committed = []
+    pulse.arm(point, "kill")
+    for turn in range(how_many(3, 20)):
+        try:
+            with pulse.connect() as session:
+                pid = session.info.backend_pid
+                for number in range(30):
+                    session.execute("SELECT pulse.produce(%s, %s::text, 'key')", (target, f"{turn}-{number:03d}"))
+                    committed.append(f"{turn}-{number:03d}")
+                    if number == 25:
+                        Process(pid).send(signal.SIGKILL)
+        except psycopg.OperationalError:
+            pass
+        wait_until(lambda: pulse.value("SELECT 1") == 1, "the server")
+        wait_sent(pulse)
+    assert pulse.fault_fired()
+    arrived = [message.value().decode() for message in sent(pulse, target)]
+    stored = [row[0] for row in pulse.query("SELECT convert_from(value, 'UTF8') FROM pulse.outbox ORDER BY outbox_id")]
+    assert arrived == stored  # a commit whose answer was lost is in both
+    assert set(committed) <= set(stored)
+
+
+def test_many_records_in_one_transaction(pulse, target, how_many):
+    count = how_many(20_000, 90_000)
+    pulse.query("SELECT pulse.produce(%s, n::text, (n %% 97)::text) FROM generate_series(1, %s::int) n", target, count)
+    wait_sent(pulse, timeout=120)
+    last = {}
+    messages = sent(pulse, target)
+    for message in messages:
+        key, number = message.key(), int(message.value())
+        assert last.get(key, 0) < number
+        last[key] = number
+    assert len(messages) == count
+    wait_until(lambda: pulse.value("SELECT pulse._outbox_depth()") == 0, "the counter to be 0")
+
+
+def test_sent_records_go_after_seven_days(pulse, target):
+    pulse.query("SELECT pulse.produce(%s, n::text) FROM generate_series(1, 10) n", target)
+    wait_sent(pulse)
+    pulse.query("UPDATE pulse.outbox SET sent_at = sent_at - interval '8 days' WHERE outbox_id % 2 = 0")
+    pulse.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pulse coordinator'")
+    pulse.wait_for("SELECT count(*) = 5 FROM pulse.outbox")
