@@ -119,6 +119,30 @@ def test_wrong_password_is_said_and_mended_by_editing_the_file(make_pulse, broke
     check_not_told(pulse, wrong, PASSWORD)
 
 
+@pytest.mark.server(pulse__max_error_ratio=1)
+def test_a_right_that_is_missing_keeps_letters_here_until_it_is_given(make_pulse, broker, topic, secrets):
+    dead, out = broker.create_topic(f"{topic}-dead"), broker.create_topic(f"{topic}-out")
+    broker.forbid_write(dead)
+    pulse = make_pulse(broker, topic, pulse__secrets_file=secrets(), pulse__dlq_topic=dead, **broker.server_settings())
+    pulse.produce([b"{"] * 50 + [event(event_id="1")])
+    reason, hint = wait_until(lambda: next(iter(pulse.query(
+        "SELECT reason, hint FROM pulse.stat_sender WHERE state = 'retrying' AND pipeline = 'events' "
+        "AND reason LIKE '%%TOPIC_AUTHORIZATION_FAILED%%'")), None), "the reason to be shown", 60)
+    assert "WRITE" in hint
+    pulse.wait_caught_up()
+    assert pulse.rows("event_id") == [("1",)] and pulse.count("raw.dlq") == 50
+    # Records for a topic that may be written go meanwhile, by the same connection.
+    pulse.query("SELECT pulse.produce(%s, 'x') FROM generate_series(1, 50)", out)
+    pulse.wait_for("SELECT count(*) = 50 FROM pulse.outbox WHERE sent_at IS NOT NULL")
+    assert pulse.value("SELECT count(*) FROM raw.dlq WHERE forwarded_at IS NOT NULL") == 0
+    assert sum(broker.end_offsets(dead).values()) == 0
+    broker.allow_write(dead)
+    pulse.wait_for("SELECT count(*) = 50 FROM raw.dlq WHERE forwarded_at IS NOT NULL", timeout=120)
+    assert {dict(message.headers())["pulse.dlq_id"].decode() for message in broker.iterate(dead)} == \
+        {str(dlq_id) for dlq_id, in pulse.query("SELECT dlq_id FROM raw.dlq")}
+    check_not_told(pulse, PASSWORD)
+
+
 @ONE_PARTITION
 def test_a_stranger_s_certificate_is_not_trusted(make_pulse, broker, topic, secrets):
     other = SecureBroker(place.private() / f"e2e-broker-{uuid.uuid4().hex[:8]}")

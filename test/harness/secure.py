@@ -3,6 +3,9 @@
 import os
 import shutil
 
+from confluent_kafka.admin import (AclBinding, AclBindingFilter, AclOperation, AclPermissionType, ResourcePatternType,
+                                   ResourceType)
+
 from . import place
 from .kafka import CLUSTER_ID, Broker
 
@@ -23,6 +26,9 @@ listener.name.secure.plain.sasl.jaas.config=\
 org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}="{password}";
 ssl.keystore.type=PEM
 ssl.keystore.location={keystore}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+allow.everyone.if.no.acl.found=true
 """
 
 
@@ -68,6 +74,20 @@ class SecureBroker(Broker):
         place.give_to_server(new)
         os.rename(new, path)
         return path
+
+    def forbid_write(self, topic):
+        """Whoever comes with the password may read the topic, and not write it."""
+        [rule] = self.admin.create_acls([AclBinding(*self._write_rule(topic))]).values()
+        rule.result(30)
+
+    def allow_write(self, topic):
+        [rule] = self.admin.delete_acls([AclBindingFilter(*self._write_rule(topic))]).values()
+        assert len(rule.result(30)) == 1
+
+    @staticmethod
+    def _write_rule(topic):
+        return (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, f"User:{USER}", "*", AclOperation.WRITE,
+                AclPermissionType.DENY)
 
     def server_settings(self, mechanism="SCRAM-SHA-512"):
         """To read from it, without the secrets."""
