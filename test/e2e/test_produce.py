@@ -49,7 +49,8 @@ def test_a_record_arrives_as_it_was_produced(pulse, target):
         assert (message.partition(), message.offset(), message.timestamp()[1]) == (partition, offset, queued_ms)
 
 
-def test_only_what_commits_is_sent(pulse, target):
+def test_only_what_commits_is_sent(pulse, topic):
+    target = f"{topic}-later"
     with pulse.connect(autocommit=False) as session:
         session.execute("SELECT pulse.produce(%s, 'kept')", (target,))
         session.execute("SAVEPOINT one")
@@ -60,6 +61,8 @@ def test_only_what_commits_is_sent(pulse, target):
         session.commit()
         session.execute("SELECT pulse.produce(%s, 'rolled back')", (target,))
         session.rollback()
+    assert pulse.value("SELECT pulse._outbox_depth()") == pulse.value(WAITING) == 2  # they wait for their topic
+    pulse.broker.create_topic(target)
     wait_sent(pulse)
     assert sorted(message.value() for message in sent(pulse, target)) == [b"kept", b"kept too"]
     wait_until(lambda: pulse.value("SELECT pulse._outbox_depth()") == 0, "the counter to be 0")
@@ -168,6 +171,15 @@ def test_a_record_too_large_for_its_topic_says_so_and_order_holds_round_it(pulse
     pulse.wait_for("SELECT count(*) = 490 FROM pulse.outbox WHERE sent_at IS NOT NULL")
     assert [int(message.value()) for message in sent(pulse, small)] == [n for n in range(1, 501) if n % 50]
     assert pulse.query("SELECT waiting, postponed FROM pulse.stat_sender WHERE source = 'produce'") == [(10, 10)]
+
+
+def test_order_holds_when_a_batch_is_refused_and_no_record_is(pulse, topic):
+    """Each record may be sent, not all that the client puts into a batch; what is in the next one comes behind."""
+    medium = pulse.broker.create_topic(f"{topic}-medium", 1, max_message_bytes=500_000)
+    pulse.query("SELECT pulse.produce(%s, n || repeat(' ', CASE n WHEN 300 THEN 400000 ELSE 1000 END), 'key') "
+                "FROM generate_series(1, 900) n", medium)
+    wait_sent(pulse)
+    assert [int(message.value()) for message in sent(pulse, medium)] == list(range(1, 901))
 
 
 @pytest.mark.parametrize("point", ["after_send", "before_mark", "before_mark_commits"])
