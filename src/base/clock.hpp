@@ -15,4 +15,13 @@ WallClockUs()
         .count();
 }
 
+// Microseconds of a clock that nobody sets; for how long something takes.
+inline int64_t
+MonotonicUs()
+{
+    return std::chrono::duration_cast<std::chrono::microseconds>(
+               std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
+
 } // namespace pulse

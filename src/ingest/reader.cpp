@@ -1,7 +1,6 @@
 #include "ingest/reader.hpp"
 
 #include <atomic>
-#include <chrono>
 #include <cstring>
 #include <deque>
 #include <mutex>
@@ -10,8 +9,8 @@
 
 #include "base/clock.hpp"
 #include "base/crc32c.hpp"
-#include "ingest/aside.hpp"
 #include "ingest/thread.hpp"
+#include "ingest/too_large.hpp"
 #include "kafka/consumer.hpp"
 
 namespace pulse::ingest {
@@ -22,17 +21,7 @@ constexpr size_t kMaxNotices = 1000;
 constexpr int kPollsPerRound = 512;          // between two looks at commands
 constexpr int64_t kReassignDelayUs = 500000; // doubled by each failure of the partition
 constexpr int kMaxReassignShift = 6;
-constexpr int kProbeTimeoutMs = 2000;
-constexpr int64_t kSuspicionUs = 5000000;        // under load it is never dry
 constexpr size_t kBatchBytes = 16 * 1024 * 1024; // payload and what was decoded from it
-
-int64_t
-MonotonicUs()
-{
-    return std::chrono::duration_cast<std::chrono::microseconds>(
-               std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-}
 
 } // namespace
 
@@ -154,7 +143,7 @@ class Reader::Impl {
                 bool is_dry = PollSome();
                 ExamineSuspect(is_dry);
                 HandOver(is_dry);
-                if (is_dry && suspects_.empty())
+                if (is_dry && !too_large_.IsRunning())
                     WaitForMessages();
             }
         } catch (const std::exception &error) {
@@ -199,7 +188,7 @@ class Reader::Impl {
             for (SetAside &record : aside)
                 if (PartitionState *state = Find(record.topic, record.partition))
                     state->set_aside.emplace(record.kafka_offset, std::move(record));
-            suspects_.clear();
+            too_large_.Cancel();
             AssignAll();
         } else if (reassign_at_us_ != 0 && MonotonicUs() >= reassign_at_us_) {
             AssignAll();
@@ -231,52 +220,32 @@ class Reader::Impl {
         }
     }
 
-    // An answer was larger than the client may receive, and with it fails whatever else it held.
-    // Only the partition that is next in turn, read alone, shows whose it was.
+    // An answer was larger than the client may receive: whose was it?
     void SuspectAll()
     {
-        if (!suspects_.empty())
-            return;
-        suspected_at_us_ = MonotonicUs();
+        std::vector<size_t> suspects;
         for (size_t i = 0; i < partitions_.size(); i++)
             if (!partitions_[i].is_lost)
-                suspects_.push_back(i);
+                suspects.push_back(i);
+        too_large_.Begin(std::move(suspects));
     }
 
-    // One each round, so that the others and commands go on meanwhile. All that was fetched before
-    // has been taken, unless there is always more.
     void ExamineSuspect(bool is_dry)
     {
-        if (suspects_.empty() || (!is_dry && MonotonicUs() - suspected_at_us_ < kSuspicionUs))
+        if (!too_large_.IsDue(is_dry))
             return;
-        PartitionState &state = partitions_[suspects_.back()];
-        suspects_.pop_back();
-        if (!state.is_lost && IsTooLarge(state)) {
+        PartitionState &state = partitions_[too_large_.Next()];
+        bool is_found = !state.is_lost &&
+                        too_large_.IsTooLarge({state.topic, state.partition, state.position, {}});
+        if (is_found) {
             state.is_lost = true;
             AddNotice({Notice::Kind::kTooLarge, state.topic, state.partition, state.position,
                        "the record is larger than pulse can fetch (32 MiB with all that comes "
                        "with it)"});
             AssignAll();
-            prober_.reset(); // it has said so once, and would not again
         }
-        if (suspects_.empty())
-            prober_.reset();
-    }
-
-    bool IsTooLarge(const PartitionState &state)
-    {
-        if (prober_ == nullptr) {
-            auto created = kafka::Consumer::Create(options_.config);
-            if (!created.ok())
-                return false;
-            prober_.reset(created.value().release());
-        }
-        auto marks = prober_->QueryWatermarks(state.topic, state.partition, kProbeTimeoutMs);
-        if (!marks.ok() || marks.value().high <= state.position)
-            return false;
-        auto found = prober_->ReadFrom({state.topic, state.partition, state.position, {}},
-                                       kProbeTimeoutMs, [](const kafka::Message &) {});
-        return found.ok() && found.value() == kafka::Found::kTooLarge;
+        if (is_found || !too_large_.IsRunning())
+            too_large_.DropClient();
     }
 
     // The last record of each partition in the batch being filled.
@@ -603,9 +572,7 @@ class Reader::Impl {
         std::min(options_.queue_bytes, std::max(options_.batch_max_bytes, kBatchBytes));
     int64_t current_since_us_ = 0;
     int64_t reassign_at_us_ = 0;
-    std::vector<size_t> suspects_; // of partitions_, still to be read alone
-    int64_t suspected_at_us_ = 0;
-    AsidePtr<kafka::Consumer> prober_;
+    TooLargeSearch too_large_{options_.config}; // numbers of partitions_
     int64_t now_us_ = 0;
     uint32_t clock_age_ = 0;
     kafka::Message message_;

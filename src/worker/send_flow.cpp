@@ -1,7 +1,6 @@
 #include "worker/send_flow.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "base/clock.hpp"
@@ -26,14 +25,6 @@ constexpr int64_t kSettleEveryUs = kSecondUs;     // while a round lasts
 constexpr int64_t kStuckAfterUs = 5 * kSecondUs;  // without a report
 constexpr int64_t kSingleForUs = 300 * kSecondUs; // after a batch was refused
 constexpr size_t kMaxUnsettled = 10 * kRoundRows; // a replay may hold letters for long
-
-int64_t
-NowUs()
-{
-    return std::chrono::duration_cast<std::chrono::microseconds>(
-               std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-}
 
 std::unique_ptr<SendSource>
 SourceOf(const FlowKey &key)
@@ -69,7 +60,7 @@ SendFlow::Step(SendLinks *links, bool has_news)
 void
 SendFlow::Advance(SendLinks *links, bool has_news)
 {
-    const int64_t now_us = NowUs();
+    const int64_t now_us = MonotonicUs();
     if (now_us < retry_at_us_)
         return;
     if (!outcomes_.IsEmpty() &&
@@ -94,7 +85,7 @@ SendFlow::Settle()
     PULSE_FAULT("before_mark");
     source_->Settle(&outcomes_);
     PULSE_FAULT("after_mark");
-    settled_at_us_ = NowUs();
+    settled_at_us_ = MonotonicUs();
     has_outcome_ = false;
     const int64_t marked = delivered - static_cast<int64_t>(outcomes_.delivered.size());
     pg::CallPg([&] {
@@ -115,7 +106,7 @@ SendFlow::Settle()
 void
 SendFlow::SendRound(SendLinks *links)
 {
-    const int64_t now_us = NowUs();
+    const int64_t now_us = MonotonicUs();
     const auto sending =
         now_us < single_until_us_ ? kafka::Sending::kSingly : kafka::Sending::kOrdered;
     // Nobody connects to look whether there is something to send.
@@ -166,7 +157,7 @@ SendFlow::HasWaiting()
 void
 SendFlow::BeIdle()
 {
-    look_at_us_ = NowUs() + kLookEveryUs;
+    look_at_us_ = MonotonicUs() + kLookEveryUs;
     is_idle_ = true;
     is_in_trouble_ = is_probing_ = false;
     Publish(State::kIdle, {});
@@ -218,7 +209,7 @@ SendFlow::TakeReport(SendLink *link, const kafka::DeliveryReport &report)
     if (link != link_ || index >= ids_.size())
         return;
     open_count_--;
-    reported_at_us_ = NowUs();
+    reported_at_us_ = MonotonicUs();
     if (!report.is_delivered) {
         TakeFailure(ids_[index], link->sending == kafka::Sending::kSingly,
                     report.error_text + " (" + report.error_name + ")");
@@ -240,7 +231,7 @@ SendFlow::TakeFailure(int64_t id, bool is_alone, const std::string &error)
     switch (ingest::FaultOf(error)) {
     case ingest::DeliveryFault::kRecord:
         if (!is_alone) {
-            single_until_us_ = NowUs() + kSingleForUs;
+            single_until_us_ = MonotonicUs() + kSingleForUs;
             break;
         }
         outcomes_.refused.push_back({id, error});
@@ -280,7 +271,8 @@ SendFlow::LinkIsGone(const SendLink *link, const std::string &reason)
     link_ = nullptr;
     open_count_ = 0;
     if (reason.find("GAPLESS") != std::string::npos)
-        single_until_us_ = NowUs() + kSingleForUs; // some record of the batch was refused: which?
+        single_until_us_ =
+            MonotonicUs() + kSingleForUs; // some record of the batch was refused: which?
     else if (!reason.empty() && topic_trouble_.empty())
         passing_trouble_ = reason;
 }
@@ -288,7 +280,7 @@ SendFlow::LinkIsGone(const SendLink *link, const std::string &reason)
 void
 SendFlow::Forbid(const std::string &reason, const std::string &hint)
 {
-    retry_at_us_ = NowUs() + kLookEveryUs;
+    retry_at_us_ = MonotonicUs() + kLookEveryUs;
     is_idle_ = true; // no reason to stay
     Publish(State::kFailed, {reason, hint});
 }
@@ -296,7 +288,7 @@ SendFlow::Forbid(const std::string &reason, const std::string &hint)
 void
 SendFlow::WaitAfter(const Trouble &trouble, ingest::Backoff *backoff)
 {
-    retry_at_us_ = NowUs() + backoff->NextMs() * 1000;
+    retry_at_us_ = MonotonicUs() + backoff->NextMs() * 1000;
     look_at_us_ = 0;
     is_idle_ = false;
     is_in_trouble_ = true;
@@ -307,7 +299,7 @@ SendFlow::WaitAfter(const Trouble &trouble, ingest::Backoff *backoff)
 void
 SendFlow::NoteStuckLink()
 {
-    if (NowUs() - reported_at_us_ < kStuckAfterUs)
+    if (MonotonicUs() - reported_at_us_ < kStuckAfterUs)
         return;
     std::string reason = link_->trouble.empty() ? "the brokers do not answer" : link_->trouble;
     is_in_trouble_ = true;
@@ -329,7 +321,7 @@ SendFlow::WaitMs() const
     if (!outcomes_.IsEmpty())
         due_us = has_outcome_ ? 0 : std::min(due_us, settled_at_us_ + kSettleEveryUs);
     due_us = std::max(due_us, retry_at_us_);
-    return std::clamp<int64_t>((due_us - NowUs() + 999) / 1000, 0, 5000);
+    return std::clamp<int64_t>((due_us - MonotonicUs() + 999) / 1000, 0, 5000);
 }
 
 void
@@ -348,8 +340,8 @@ SendFlow::Publish(State state, const Trouble &trouble)
                 slot->state_since = now;
             slot->state = state;
             slot->in_flight = static_cast<int64_t>(open_count_);
-            slot->next_retry_at = retry_at_us_ > NowUs() && state == State::kRetrying
-                                      ? now + (retry_at_us_ - NowUs())
+            slot->next_retry_at = retry_at_us_ > MonotonicUs() && state == State::kRetrying
+                                      ? now + (retry_at_us_ - MonotonicUs())
                                       : 0;
             pg::CopyText(slot->reason, pg::kReasonBytes, trouble.reason.c_str());
             pg::CopyText(slot->hint, pg::kReasonBytes, trouble.hint.c_str());
