@@ -165,6 +165,20 @@ FindSend(bool is_outbox, const char *pipeline, const char *topic, bool create)
 }
 
 void
+ResetSends()
+{
+    LockShared();
+    for (SendSlot &slot : shared->sends) {
+        if (slot.state == State::kFailed) // stays so until somebody looks again
+            continue;
+        slot.state = State::kIdle;
+        slot.reason[0] = slot.hint[0] = '\0';
+        slot.in_flight = slot.next_retry_at = 0;
+    }
+    UnlockShared();
+}
+
+void
 SetPipelineState(PipelineSlot *slot, State state, const char *reason, const char *hint)
 {
     if (slot->state != state || strncmp(slot->reason, reason, kReasonBytes - 1) != 0)

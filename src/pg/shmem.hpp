@@ -198,6 +198,9 @@ SendSlot *FindSend(bool is_outbox, const char *pipeline, const char *topic, bool
 void SetPipelineState(PipelineSlot *slot, State state, const char *reason, const char *hint);
 void CopyText(char *target, int size, const char *text);
 
+// A sender begins: what an earlier one was at is not under way any more. Takes the lock.
+void ResetSends();
+
 // Wakes a pulse process (its latch); harmless when it is gone. Not under the lock.
 void WakeProcess(int32_t pid);
 void WakeLauncher();

@@ -185,8 +185,6 @@ int
 MarkForwarded(const int64_t *ids, int count, int64_t *left)
 {
     int left_count = 0;
-    LOCKTAG tag = MarksTag();
-    (void)LockAcquire(&tag, ExclusiveLock, false, false); // until the commit
     pg::InSpi([&] {
         Datum array = IdArray(ids, count);
         if (pg::Execute(&mark_forwarded, &array) == static_cast<uint64>(count))
@@ -198,13 +196,27 @@ MarkForwarded(const int64_t *ids, int count, int64_t *left)
     return left_count;
 }
 
-void
+bool
 PostponeLetter(int64_t dlq_id, const char *reason)
 {
+    bool is_noted = false;
     pg::InSpi([&] {
         Datum arguments[2] = {Int64GetDatum(dlq_id), CStringGetTextDatum(reason)};
-        (void)pg::Execute(&postpone_letter, arguments);
+        if (pg::Execute(&postpone_letter, arguments) == 1) {
+            is_noted = true;
+            return;
+        }
+        Datum array = IdArray(&dlq_id, 1);
+        is_noted = pg::Execute(&select_unmarked, &array) == 0;
     });
+    return is_noted;
+}
+
+void
+LockLetterMarks()
+{
+    LOCKTAG tag = MarksTag();
+    (void)LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
 void

@@ -25,12 +25,16 @@ int ReadForwardingPipelines(ForwardingPipeline **pipelines);
 int TakeWaitingLetters(const char *pipeline, const int64_t *except, int except_count,
                        const TakeLimits &limits, VisitOutgoing visit, void *argument);
 
+// First in a transaction that marks or postpones letters; until its end.
+void LockLetterMarks();
+
 // They are in the dead-letter topic. Those that somebody else has locked are not waited for, but
 // written to left (room for count); returns their number.
 int MarkForwarded(const int64_t *ids, int count, int64_t *left);
 
 // Kafka refused the letter itself: it waits a minute, then twice as long each time, up to an hour.
-void PostponeLetter(int64_t dlq_id, const char *reason);
+// False when somebody else has locked it.
+bool PostponeLetter(int64_t dlq_id, const char *reason);
 
 // Whoever picks letters with SKIP LOCKED must not pass over those that are being marked: between
 // the two none is. ReleaseLetterMarks() may come after the locks are taken, long before the commit.

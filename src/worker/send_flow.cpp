@@ -19,11 +19,13 @@ namespace {
 constexpr int64_t kSecondUs = 1000000;
 constexpr int kRoundRows = 1000;
 constexpr int64_t kRoundBytes = 4 * 1024 * 1024;
-constexpr int64_t kFullQueueUs = kSecondUs / 20;
+constexpr int kRoundGrowth = 4;
+constexpr int64_t kFullQueueUs = kSecondUs / 2;
 constexpr int64_t kLookEveryUs = 5 * kSecondUs;   // for what no news told of
 constexpr int64_t kSettleEveryUs = kSecondUs;     // while a round lasts
 constexpr int64_t kStuckAfterUs = 5 * kSecondUs;  // without a report
 constexpr int64_t kSingleForUs = 300 * kSecondUs; // after a batch was refused
+constexpr int64_t kLastRoundUs = 30 * kSecondUs;  // of a flow that nobody wants any more
 constexpr size_t kMaxUnsettled = 10 * kRoundRows; // a replay may hold letters for long
 
 std::unique_ptr<SendSource>
@@ -39,6 +41,26 @@ SendFlow::SendFlow(uint32_t number, const FlowKey &key)
       topic_backoff_(1000, 60000, static_cast<uint64_t>(MyProcPid) + number),
       passing_backoff_(100, 10000, static_cast<uint64_t>(MyProcPid) + number)
 {
+}
+
+void
+SendFlow::SetWanted(bool is_wanted)
+{
+    if (is_wanted_ && !is_wanted)
+        unwanted_since_us_ = MonotonicUs();
+    is_wanted_ = is_wanted;
+}
+
+bool
+SendFlow::IsOverdue() const
+{
+    return !is_wanted_ && IsInFlight() && MonotonicUs() - unwanted_since_us_ > kLastRoundUs;
+}
+
+void
+SendFlow::Leave()
+{
+    Show(State::kIdle, {});
 }
 
 void
@@ -72,7 +94,7 @@ SendFlow::Advance(SendLinks *links, bool has_news)
     }
     EndRound();
     if (!is_wanted_ || now_us < retry_at_us_ || (now_us < look_at_us_ && !has_news) ||
-        outcomes_.delivered.size() >= kMaxUnsettled)
+        outcomes_.size() >= kMaxUnsettled)
         return;
     SendRound(links);
 }
@@ -88,12 +110,13 @@ SendFlow::Settle()
     settled_at_us_ = MonotonicUs();
     has_outcome_ = false;
     const int64_t marked = delivered - static_cast<int64_t>(outcomes_.delivered.size());
+    const int64_t postponed = refused - static_cast<int64_t>(outcomes_.refused.size());
     pg::CallPg([&] {
         pg::LockShared();
         if (pg::SendSlot *slot =
                 pg::FindSend(key_.is_outbox, key_.pipeline.c_str(), key_.topic.c_str(), true)) {
             slot->sent_count += marked;
-            slot->refused_count += refused;
+            slot->refused_count += postponed;
             if (marked > 0)
                 slot->last_sent_at = GetCurrentTimestamp();
         }
@@ -123,8 +146,10 @@ SendFlow::SendRound(SendLinks *links)
     ids_.clear();
     must_stop_ = false;
     ids_.reserve(kRoundRows);
-    const store::TakeLimits limits = {is_probing_ ? 1 : kRoundRows, kRoundBytes};
-    reported_at_us_ = settled_at_us_ = now_us;
+    const store::TakeLimits limits = {round_rows_, kRoundBytes};
+    reported_at_us_ = now_us;
+    if (outcomes_.IsEmpty())
+        settled_at_us_ = now_us;
     const int visited = source_->Take(
         outcomes_, limits,
         [](const store::OutgoingRow &row, void *flow) {
@@ -139,9 +164,14 @@ SendFlow::SendRound(SendLinks *links)
     link_->used_at_us = WallClockUs();
     // What is left when the round is full comes next; else news or the clock tell.
     look_at_us_ = visited > 0 ? 0 : now_us + kLookEveryUs;
-    if (visited > 0 && ids_.empty() && !has_outcome_)
-        look_at_us_ = now_us + kFullQueueUs; // others fill the producer's queue
     is_idle_ = false;
+    if (visited > 0 && ids_.empty() && !has_outcome_ && !must_stop_) {
+        look_at_us_ = now_us + kFullQueueUs;
+        is_in_trouble_ = true;
+        Publish(State::kRetrying, {"records for other topics, which the brokers do not take, fill "
+                                   "the queue",
+                                   "pulse.stat_sender says which."});
+    }
     if (!is_in_trouble_)
         Publish(State::kRunning, {});
 }
@@ -159,7 +189,8 @@ SendFlow::BeIdle()
 {
     look_at_us_ = MonotonicUs() + kLookEveryUs;
     is_idle_ = true;
-    is_in_trouble_ = is_probing_ = false;
+    is_in_trouble_ = false;
+    link_ = nullptr;
     Publish(State::kIdle, {});
 }
 
@@ -219,7 +250,6 @@ SendFlow::TakeReport(SendLink *link, const kafka::DeliveryReport &report)
     has_outcome_ = true;
     topic_backoff_.Reset();
     passing_backoff_.Reset();
-    is_probing_ = false;
     if (std::exchange(is_in_trouble_, false))
         Publish(State::kRunning, {});
 }
@@ -230,14 +260,14 @@ SendFlow::TakeFailure(int64_t id, bool is_alone, const std::string &error)
 {
     switch (ingest::FaultOf(error)) {
     case ingest::DeliveryFault::kRecord:
-        if (!is_alone) {
-            single_until_us_ = MonotonicUs() + kSingleForUs;
+        single_until_us_ = MonotonicUs() + kSingleForUs;
+        if (!is_alone)
             break;
-        }
         outcomes_.refused.push_back({id, error});
         has_outcome_ = true;
         break;
     case ingest::DeliveryFault::kTopic:
+        single_until_us_ = MonotonicUs() + kSingleForUs; // else it takes others' connection along
         topic_trouble_ = error;
         must_stop_ = true;
         break;
@@ -250,13 +280,14 @@ SendFlow::TakeFailure(int64_t id, bool is_alone, const std::string &error)
 void
 SendFlow::EndRound()
 {
-    link_ = nullptr;
-    if (!topic_trouble_.empty()) {
-        is_probing_ = true;
+    // A round that gets stuck keeps its place in the producer's queue: a topic earns a large one.
+    bool is_well = topic_trouble_.empty() && passing_trouble_.empty() && !is_in_trouble_;
+    if (std::exchange(link_, nullptr) != nullptr)
+        round_rows_ = is_well ? std::min(round_rows_ * kRoundGrowth, kRoundRows) : 1;
+    if (!topic_trouble_.empty())
         WaitAfter({topic_trouble_, ingest::DeliveryHint(topic_trouble_)}, &topic_backoff_);
-    } else if (!passing_trouble_.empty()) {
+    else if (!passing_trouble_.empty())
         WaitAfter({passing_trouble_, ingest::DeliveryHint(passing_trouble_)}, &passing_backoff_);
-    }
     topic_trouble_.clear();
     passing_trouble_.clear();
 }
@@ -270,10 +301,11 @@ SendFlow::LinkIsGone(const SendLink *link, const std::string &reason)
         return;
     link_ = nullptr;
     open_count_ = 0;
-    if (reason.find("GAPLESS") != std::string::npos)
-        single_until_us_ =
-            MonotonicUs() + kSingleForUs; // some record of the batch was refused: which?
-    else if (!reason.empty() && topic_trouble_.empty())
+    round_rows_ = 1;
+    const bool is_refused_batch = reason.find("GAPLESS") != std::string::npos;
+    if (is_refused_batch && reason.find(" " + key_.topic + " [") != std::string::npos)
+        single_until_us_ = MonotonicUs() + kSingleForUs; // some record of it: which?
+    else if (!is_refused_batch && !reason.empty() && topic_trouble_.empty())
         passing_trouble_ = reason;
 }
 
@@ -318,14 +350,25 @@ SendFlow::WaitMs() const
     if (IsInFlight() || !is_wanted_)
         return 500;
     int64_t due_us = look_at_us_;
-    if (!outcomes_.IsEmpty())
-        due_us = has_outcome_ ? 0 : std::min(due_us, settled_at_us_ + kSettleEveryUs);
+    if (has_outcome_)
+        due_us = 0;
+    else if (outcomes_.size() >= kMaxUnsettled)
+        due_us = settled_at_us_ + kSettleEveryUs;
+    else if (!outcomes_.IsEmpty())
+        due_us = std::min(due_us, settled_at_us_ + kSettleEveryUs);
     due_us = std::max(due_us, retry_at_us_);
     return std::clamp<int64_t>((due_us - MonotonicUs() + 999) / 1000, 0, 5000);
 }
 
 void
 SendFlow::Publish(State state, const Trouble &trouble)
+{
+    if (is_wanted_) // else another one shows what becomes of its records
+        Show(state, trouble);
+}
+
+void
+SendFlow::Show(State state, const Trouble &trouble)
 {
     pg::CallPg([&] {
         TimestampTz now = GetCurrentTimestamp();

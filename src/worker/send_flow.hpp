@@ -39,14 +39,19 @@ class SendFlow {
     void TakeReport(SendLink *link, const kafka::DeliveryReport &report);
     // Its producer is closed, or dead for that reason: what was not reported is sent again.
     void LinkIsGone(const SendLink *link, const std::string &reason);
-    // Unwanted: what is in flight is its last.
-    void SetWanted(bool is_wanted) { is_wanted_ = is_wanted; }
+    // Unwanted: what is in flight is its last, and nothing is shown of it any more.
+    void SetWanted(bool is_wanted);
+    // Unwanted, and its last round takes longer than anyone should wait for.
+    bool IsOverdue() const;
+    // It goes: nothing is shown of it as being under way.
+    void Leave();
     // Nothing is sent as long as the reason holds.
     void Forbid(const std::string &reason, const std::string &hint);
 
     bool IsInFlight() const { return open_count_ > 0; }
     bool IsInFlightOn(const SendLink *link) const { return IsInFlight() && link == link_; }
     uint32_t number() const { return number_; }
+    SendLink *link() const { return link_; }
     // Nothing waits, as far as is known, and nothing is left to note.
     bool IsQuiet() const;
     // How long Step() has nothing to do, unless a report or news come.
@@ -72,6 +77,7 @@ class SendFlow {
     void WaitAfter(const Trouble &trouble, ingest::Backoff *backoff);
     void NoteStuckLink();
     void Publish(pg::State state, const Trouble &trouble);
+    void Show(pg::State state, const Trouble &trouble);
 
     const uint32_t number_;
     const FlowKey key_;
@@ -81,7 +87,7 @@ class SendFlow {
     std::vector<int64_t> ids_;    // handed over in this round, by index
     size_t open_count_ = 0;       // of those, not reported
     bool must_stop_ = false;      // the round takes no more
-    bool is_probing_ = false;     // the topic was in trouble: one record first
+    int round_rows_ = 1;          // grows while all goes well
     int64_t single_until_us_ = 0; // records travel alone until then
     SendOutcomes outcomes_;       // not noted in the table
     bool has_outcome_ = false;    // one that Settle() has not seen
@@ -95,6 +101,7 @@ class SendFlow {
     ingest::Backoff topic_backoff_;
     ingest::Backoff passing_backoff_;
     bool is_wanted_ = true;
+    int64_t unwanted_since_us_ = 0;
     bool is_idle_ = true; // nothing waited at the last look
     bool is_in_trouble_ = false;
     pg::Error error_;

@@ -15,7 +15,7 @@ std::vector<int64_t>
 IdsOf(const SendOutcomes &outcomes)
 {
     std::vector<int64_t> ids;
-    ids.reserve(outcomes.delivered.size() + outcomes.refused.size());
+    ids.reserve(outcomes.size());
     for (const SendOutcomes::Delivered &delivered : outcomes.delivered)
         ids.push_back(delivered.id);
     for (const SendOutcomes::Refused &refused : outcomes.refused)
@@ -60,21 +60,25 @@ class Letters : public SendSource {
         for (const SendOutcomes::Delivered &delivered : outcomes->delivered)
             ids.push_back(delivered.id);
         std::vector<int64_t> left(ids.size());
+        std::vector<SendOutcomes::Refused> held;
+        held.reserve(outcomes->refused.size());
         pg::InTransaction([&] {
             MarkLazily();
-            int count = pg::CallPg([&] {
-                for (const SendOutcomes::Refused &refused : outcomes->refused)
-                    store::PostponeLetter(refused.id, refused.reason.c_str());
-                return ids.empty() ? 0
-                                   : store::MarkForwarded(ids.data(), static_cast<int>(ids.size()),
-                                                          left.data());
+            pg::CallPg([] { store::LockLetterMarks(); });
+            for (SendOutcomes::Refused &refused : outcomes->refused)
+                if (!pg::CallPg(
+                        [&] { return store::PostponeLetter(refused.id, refused.reason.c_str()); }))
+                    held.push_back(refused);
+            int count = ids.empty() ? 0 : pg::CallPg([&] {
+                return store::MarkForwarded(ids.data(), static_cast<int>(ids.size()), left.data());
             });
             left.resize(static_cast<size_t>(count));
             PULSE_FAULT("before_mark_commits");
         });
-        outcomes->refused.clear();
+        // What a replay holds is noted when it is done.
+        outcomes->refused = std::move(held);
         outcomes->delivered.clear();
-        for (int64_t id : left) // a replay holds them: they are marked when it is done
+        for (int64_t id : left)
             outcomes->delivered.push_back({id, -1, -1});
     }
 

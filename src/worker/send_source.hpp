@@ -24,7 +24,8 @@ struct SendOutcomes {
     std::vector<Delivered> delivered;
     std::vector<Refused> refused;
 
-    bool IsEmpty() const { return delivered.empty() && refused.empty(); }
+    size_t size() const { return delivered.size() + refused.size(); }
+    bool IsEmpty() const { return size() == 0; }
 };
 
 class SendSource {

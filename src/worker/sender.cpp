@@ -33,7 +33,7 @@ constexpr int64_t kReadEveryUs = kSecondUs;        // the tables that say what i
 constexpr int64_t kReadSoonestUs = kSecondUs / 20; // however many news there are
 constexpr int64_t kCloseAfterUs = 30 * kSecondUs;
 constexpr int64_t kLeaveAfterUs = 60 * kSecondUs;
-constexpr long kIdleMs = 5000;
+constexpr int64_t kIdleMs = kReadEveryUs / 1000;
 
 // Does the pipeline read the topic? Its letters would come back as records, and as letters again.
 bool
@@ -59,6 +59,7 @@ class Sender {
     void Run()
     {
         busy_at_us_ = WallClockUs();
+        pg::CallPg([] { pg::ResetSends(); });
         while (my_slot->is_wanted) {
             bool has_error = false;
             try {
@@ -82,13 +83,15 @@ class Sender {
         pg::CheckInterrupts();
         const int64_t now_us = WallClockUs();
         const int64_t news = pg::shared->outgoing_news;
-        const bool has_news = news != seen_news_ || is_reloaded;
+        bool has_news = news != seen_news_ || is_reloaded;
         if (std::abs(now_us - read_at_us_) >= (has_news ? kReadSoonestUs : kReadEveryUs)) {
             read_at_us_ = now_us;
             if (!ReadFlows())
                 return;
             CloseStaleLinks();
             seen_news_ = news;
+        } else {
+            has_news = false; // not yet: many may come at once
         }
         TakeReports();
         for (auto &[key, flow] : flows_)
@@ -125,12 +128,12 @@ class Sender {
             my_slot->is_wanted = false;
             return false;
         }
-        std::erase_if(flows_, [&](const auto &flow) {
-            return !wanted.contains(flow.first) && !flow.second->IsInFlight();
-        });
         for (auto &[key, flow] : flows_)
             flow->SetWanted(wanted.contains(key));
+        DropUnwanted(wanted);
         for (const auto &[key, may_be_sent] : wanted) {
+            if (!flows_.contains(key) && IsEnding(key))
+                continue; // its connection has changed: the new one begins where the old one ends
             auto &flow = flows_[key];
             if (flow == nullptr)
                 flow = std::make_unique<SendFlow>(next_number_++, key);
@@ -140,6 +143,28 @@ class Sender {
                              "topics that do not match it.");
         }
         return true;
+    }
+
+    void DropUnwanted(const std::map<FlowKey, bool> &wanted)
+    {
+        for (auto &[key, flow] : flows_)
+            if (flow->IsOverdue())
+                Close(flow->link(), ""); // or the brokers that are gone would hold it for ever
+        std::erase_if(flows_, [&](const auto &entry) {
+            if (wanted.contains(entry.first) || entry.second->IsInFlight())
+                return false;
+            entry.second->Leave();
+            return true;
+        });
+    }
+
+    bool IsEnding(const FlowKey &wanted) const
+    {
+        return std::any_of(flows_.begin(), flows_.end(), [&](const auto &entry) {
+            const FlowKey &key = entry.first;
+            return key.is_outbox == wanted.is_outbox && key.pipeline == wanted.pipeline &&
+                   key.topic == wanted.topic;
+        });
     }
 
     static void ReadPipelines(std::map<FlowKey, bool> *wanted)
@@ -214,6 +239,8 @@ class Sender {
     long WaitMs() const
     {
         int64_t wait_ms = kIdleMs;
+        if (pg::shared->outgoing_news != seen_news_)
+            wait_ms = kReadSoonestUs / 1000;
         for (const auto &[key, flow] : flows_)
             wait_ms = std::min(wait_ms, flow->WaitMs());
         return static_cast<long>(wait_ms);
@@ -251,12 +278,13 @@ class Sender {
 };
 
 // For what it reads again and again: planned while the tables were small, a plan would read all of
-// them once they are large.
+// them once they are large. And who has locked a table or a row holds up one flow, not all.
 void
-PreferIndexes()
+SetUpSession()
 {
     for (const char *name : {"enable_seqscan", "enable_bitmapscan"})
         SetConfigOption(name, "off", PGC_SUSET, PGC_S_OVERRIDE);
+    SetConfigOption("lock_timeout", "200ms", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 } // namespace
@@ -270,7 +298,7 @@ pulse_sender_main(Datum argument)
     pg::CallCpp([&] {
         if (!worker::StartProcess(DatumGetInt32(argument)))
             return;
-        pg::CallPg([] { worker::PreferIndexes(); });
+        pg::CallPg([] { worker::SetUpSession(); });
         worker::LeaveWithoutCleanup();
         auto *running = new worker::Sender; // never destroyed: see pulse_worker_main
         running->Run();

@@ -132,6 +132,11 @@ class Process:
         if self.alive():
             os.kill(self.pid, sig)
 
+    def cpu_seconds(self):
+        """Of a processor that it has used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def wait_gone(self, timeout=30):
         wait_until(lambda: not self.alive(), f"process {self.pid} to be gone", timeout)
 
