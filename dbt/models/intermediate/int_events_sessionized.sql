@@ -2,9 +2,9 @@
     config(
         incremental_strategy='replace_tail',
         unique_key='user_id',
-        meta={'tail': 'event_timestamp'},
+        meta={'tail': 'event_timestamp', 'day': 'event_date'},
         indexes=[
-            {'columns': ['user_id', 'event_timestamp']},
+            {'columns': ['event_date', 'user_id', 'event_timestamp']},
             {'columns': ['ingested_at']},
         ],
         post_hook='{{ analyze_when_new() }}'
@@ -48,7 +48,7 @@ tails as (
 
     select
         touched.user_id,
-        sessions.visit_started_at,
+        sessions.visit_started_at as first_visit_started_at,
         coalesce(sessions.session_started_at, touched.earliest) as since
     from touched
     left join lateral (
@@ -57,7 +57,10 @@ tails as (
             earlier.visit_started_at
         from {{ this }} as earlier
         where
-            earlier.user_id = touched.user_id
+            earlier.event_date = any({{
+                days(local_date('touched.earliest - ' ~ timeout), local_date('touched.earliest'))
+            }})
+            and earlier.user_id = touched.user_id
             and earlier.event_timestamp <= touched.earliest
             and earlier.event_timestamp >= touched.earliest - {{ timeout }}
         order by earlier.event_timestamp desc
@@ -69,17 +72,10 @@ tails as (
 -- The events known already come from this table itself: it has the index to find them by.
 known_events as (
 
-    select
-        events.*,
-        tails.visit_started_at as first_visit_started_at
-    from tails
-    inner join lateral (
-        select {{ columns | join(', ') }}
-        from {{ this }} as earlier
-        where earlier.user_id = tails.user_id and earlier.event_timestamp >= tails.since
-        -- By the index, user after user: how little that reads, no estimate knows.
-        offset 0
-    ) as events on true
+    select *
+    from {{
+        tails_in(this, 'event_date', 'user_id', 'event_timestamp', columns + ['tails.first_visit_started_at'])
+    }} as known
 
 ),
 
@@ -92,7 +88,7 @@ events as (
 
     select
         new_events.*,
-        tails.visit_started_at as first_visit_started_at
+        tails.first_visit_started_at
     from new_events
     inner join tails on new_events.user_id = tails.user_id
 
@@ -182,3 +178,7 @@ select
     visit_started_at,
     visit_part
 from sessions
+{%- if not is_incremental() %}
+-- As later runs add them, day after day: who asks for the last days reads their pages and no others.
+order by event_timestamp
+{%- endif %}

@@ -30,10 +30,7 @@ wanted as (
     cross join lateral (
         select known.*
         from {{ ref('int_events_sessionized') }} as known
-        where
-            known.user_id = touched.user_id
-            and known.event_timestamp >= {{ day_begin('touched.event_date') }}
-            and known.event_timestamp < {{ day_begin('(touched.event_date + 1)') }}
+        where known.event_date = touched.event_date and known.user_id = touched.user_id
         -- By the index, user after user: how little that reads, no estimate knows.
         offset 0
     ) as events
@@ -60,3 +57,6 @@ select
     max(ingested_at) as last_ingested_at
 from wanted
 group by user_id, event_date
+{%- if not is_incremental() %}
+order by event_date
+{%- endif %}

@@ -3,11 +3,11 @@
         materialized='incremental',
         incremental_strategy='replace_tail',
         unique_key='user_id',
-        meta={'tail': 'session_started_at'},
+        meta={'tail': 'session_started_at', 'day': 'session_date'},
         indexes=[
             {'columns': ['session_id'], 'unique': true},
             {'columns': ['user_id', 'session_started_at']},
-            {'columns': ['session_date']},
+            {'columns': ['session_date', 'user_id', 'session_started_at']},
             {'columns': ['last_ingested_at']},
         ],
         post_hook='{{ analyze_when_new() }}'
@@ -32,15 +32,8 @@ tails as (
 
 wanted as (
 
-    select events.*
-    from tails
-    cross join lateral (
-        select known.*
-        from {{ ref('int_events_sessionized') }} as known
-        where known.user_id = tails.user_id and known.event_timestamp >= tails.since
-        -- By the index, user after user: how little that reads, no estimate knows.
-        offset 0
-    ) as events
+    select *
+    from {{ tails_in(ref('int_events_sessionized'), 'event_date', 'user_id', 'event_timestamp') }} as known
 
 ),
 {%- else -%}
