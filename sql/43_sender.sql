@@ -7,12 +7,25 @@ CREATE FUNCTION pulse._stat_sends(
     RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stat_sends';
 COMMENT ON FUNCTION pulse._stat_sends() IS 'what the sender says of each of its streams';
 
+CREATE FUNCTION pulse._sender_trouble(OUT state text, OUT reason text, OUT hint text, OUT since timestamptz)
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_sender_trouble';
+COMMENT ON FUNCTION pulse._sender_trouble() IS 'why the process that sends is wanted and is not there, or does not get on; NULL = nothing is wrong';
+
+-- Whoever may create schemas could have made a view raw.dlq, with functions that would run as the reader.
+CREATE FUNCTION pulse._has_letters() RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    RETURN EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_extension e ON e.extname = 'pulse'
+                    WHERE n.nspname = 'raw' AND c.relname = 'dlq' AND c.relkind IN ('r', 'p')
+                      AND c.relowner = e.extowner AND n.nspowner = e.extowner);
+COMMENT ON FUNCTION pulse._has_letters() IS 'true when raw.dlq is a table that belongs to the owner of the extension; else nothing of pulse reads it by itself';
+
 CREATE FUNCTION pulse._waiting_letters(pipeline text, OUT waiting bigint, OUT postponed bigint, OUT oldest timestamptz)
     -- DEFINER: monitoring may count dead letters without being allowed to read them.
     LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF to_regclass('raw.dlq') IS NULL THEN
+    IF NOT pulse._has_letters() THEN
         waiting := 0; postponed := 0;
         RETURN;
     END IF;
@@ -37,7 +50,13 @@ BEGIN
       FROM pulse._stat_sends() s JOIN pulse.pipelines p ON p.name = s.pipeline
      WHERE s.source = 'dead letters' AND s.pipeline = _forward_trouble.pipeline AND s.reason IS NOT NULL
        AND s.topic = coalesce(p.settings ->> 'dlq_topic', current_setting('pulse.dlq_topic'));
-    IF reason IS NULL AND to_regclass('raw.dlq') IS NOT NULL THEN
+    IF reason IS NULL THEN
+        SELECT format('dead letters are not forwarded: %s', t.reason), t.hint, t.since INTO reason, hint, since
+          FROM pulse._sender_trouble() t JOIN pulse.pipelines p ON p.name = _forward_trouble.pipeline
+         WHERE t.reason IS NOT NULL AND coalesce(p.settings ->> 'dlq_topic', current_setting('pulse.dlq_topic')) <> ''
+           AND (SELECT w.waiting FROM pulse._waiting_letters(p.name) w) > 0;
+    END IF;
+    IF reason IS NULL AND pulse._has_letters() THEN
         SELECT format('dead letter %s is not forwarded: %s', d.dlq_id, d.forward_error),
                'pulse.dlq_show tells more; it is tried again at least every hour. Others go on.', d.first_seen_at INTO reason, hint, since
           FROM raw.dlq d WHERE d.pipeline = _forward_trouble.pipeline AND d.forwarded_at IS NULL AND d.forward_after > '-infinity'

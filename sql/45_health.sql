@@ -95,6 +95,10 @@ BEGIN
     SELECT coalesce(sum(w.queue_records), 0), coalesce(sum(w.records_per_second), 0) INTO queue_depth, throughput_per_second
       FROM pulse._stat_workers() w WHERE w.pipeline = metrics.name;
     queue_depth := queue_depth + coalesce(pulse._outbox_depth(), 0);
+    dlq_size := 0;
+    IF NOT pulse._has_letters() THEN
+        RETURN;
+    END IF;
     SELECT count(*) INTO dlq_size FROM raw.dlq d WHERE d.pipeline = metrics.name AND d.status = 'new';
 END
 $$;

@@ -177,6 +177,8 @@ int
 TakeWaitingLetters(const char *pipeline, const int64_t *except, int except_count,
                    const TakeLimits &limits, VisitOutgoing visit, void *argument)
 {
+    if (!HaveLetters()) // any more
+        return 0;
     return TakeRows(&select_waiting, &load_letters, pipeline, except, except_count, limits,
                     GetLetter, visit, argument);
 }
@@ -185,6 +187,8 @@ int
 MarkForwarded(const int64_t *ids, int count, int64_t *left)
 {
     int left_count = 0;
+    if (!HaveLetters())
+        return 0;
     pg::InSpi([&] {
         Datum array = IdArray(ids, count);
         if (pg::Execute(&mark_forwarded, &array) == static_cast<uint64>(count))
@@ -199,6 +203,8 @@ MarkForwarded(const int64_t *ids, int count, int64_t *left)
 bool
 PostponeLetter(int64_t dlq_id, const char *reason)
 {
+    if (!HaveLetters())
+        return true;
     bool is_noted = false;
     pg::InSpi([&] {
         Datum arguments[2] = {Int64GetDatum(dlq_id), CStringGetTextDatum(reason)};

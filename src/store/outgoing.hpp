@@ -41,7 +41,7 @@ int TakeRows(pg::Statement *select, pg::Statement *load, const char *name, const
              int except_count, const TakeLimits &limits, OutgoingRow (*get)(uint64_t row),
              VisitOutgoing visit, void *argument);
 
-// raw.dlq exists.
+// raw.dlq exists and belongs to whom the extension belongs: nothing of a stranger's is ever read.
 bool HaveLetters();
 
 // True when something waits that could be sent now. Waits for no lock longer than 0.1 s.

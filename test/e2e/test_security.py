@@ -268,3 +268,40 @@ def test_triggers_of_a_target_have_the_rights_of_the_role_that_writes_it_and_no_
     assert outcomes == {name: ("app", "42501") for name in ATTACKS}
     assert pulse.value("SELECT rolsuper FROM pg_roles WHERE rolname = 'app'") is False
     assert pulse.query("SELECT next_offset FROM pulse.offsets WHERE pipeline = 'mine'") == [(len(ATTACKS),)]
+
+
+PLANTED = """
+    CREATE SCHEMA raw;
+    GRANT USAGE ON SCHEMA raw TO PUBLIC;
+    CREATE FUNCTION raw.attack() RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+        $$ BEGIN RAISE LOG 'attacked as %', current_user; RETURN 'events'; END $$;
+    CREATE VIEW raw.dlq AS SELECT 1::bigint AS dlq_id, raw.attack() AS pipeline, NULL::bytea AS kafka_key, NULL::bytea AS value,
+        NULL::jsonb AS kafka_headers, 'new' AS status, now() AS first_seen_at, NULL::timestamptz AS forwarded_at,
+        NULL::text AS forward_error, NULL::timestamptz AS forward_after, 't' AS kafka_topic WHERE raw.attack() <> '';
+    GRANT SELECT ON raw.dlq TO PUBLIC"""
+
+
+@ONE_PARTITION
+@pytest.mark.extension(False)
+def test_what_a_stranger_planted_as_raw_dlq_is_not_run(make_pulse, broker, topic):
+    """Whoever may create schemas was there before pulse was."""
+    dead = broker.create_topic(f"{topic}-dead")
+    pulse = make_pulse(broker, topic, pulse__dlq_topic=dead)
+    pulse.query("CREATE ROLE app; GRANT CREATE ON DATABASE pulse TO app; CREATE ROLE watcher IN ROLE pg_monitor")
+    with pulse.connect() as connection:
+        connection.execute("SET ROLE app")
+        connection.execute(PLANTED)
+        connection.execute("SELECT FROM raw.dlq")
+    assert pulse.cluster.log_text().count("attacked as app") > 0
+    pulse.query("CREATE EXTENSION pulse")
+    # A pipeline that was there before somebody dropped raw.
+    pulse.query("INSERT INTO pulse.pipelines (name, topics, target, columns, owner, desired_state) "
+                "VALUES ('events', ARRAY[%s], 'raw.events', '{}', 'postgres', 'stopped')", topic)
+    pulse.query("SELECT pulse.produce(%s, 'x')", dead)  # makes coordinator and sender look round
+    pulse.wait_for("SELECT count(*) = 1 FROM pulse.outbox WHERE sent_at IS NOT NULL")
+    with pulse.connect() as connection:
+        connection.execute("SET ROLE watcher")
+        connection.execute("SELECT * FROM pulse.stat_sender")
+        connection.execute("SELECT * FROM pulse.health()")
+        connection.execute("SELECT * FROM pulse.metrics('events')")
+    assert "attacked as postgres" not in pulse.cluster.log_text()
