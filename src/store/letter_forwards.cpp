@@ -7,6 +7,8 @@ namespace pulse::store {
 
 namespace {
 
+#define PULSE_LETTER_BYTES PULSE_OUTGOING_BYTES("kafka_key", "kafka_headers")
+
 constexpr int kMaxOwnHeaders = 20;
 
 pg::Statement select_pipelines = {
@@ -26,11 +28,11 @@ pg::Statement select_pipelines = {
 
 // Two ranges of the index dlq_forward_idx.
 pg::Statement select_waiting = {
-    "(SELECT dlq_id, pg_catalog.octet_length(value) FROM raw.dlq"
+    "(SELECT dlq_id, " PULSE_LETTER_BYTES " FROM raw.dlq"
     "  WHERE pipeline = $1 AND forwarded_at IS NULL AND forward_after IS NULL"
     "  AND dlq_id <> ALL ($2) ORDER BY forward_after, dlq_id LIMIT $3)"
     " UNION ALL"
-    " (SELECT dlq_id, pg_catalog.octet_length(value) FROM raw.dlq"
+    " (SELECT dlq_id, " PULSE_LETTER_BYTES " FROM raw.dlq"
     "  WHERE pipeline = $1 AND forwarded_at IS NULL AND forward_after <= pg_catalog.now()"
     "  AND dlq_id <> ALL ($2) ORDER BY forward_after, dlq_id LIMIT $3) LIMIT $3",
     3,

@@ -7,7 +7,10 @@ namespace pulse::store {
 
 namespace {
 
-constexpr int kPruneRows = 20000;
+#define PULSE_OUTBOX_BYTES PULSE_OUTGOING_BYTES("key", "headers")
+
+constexpr int kPruneRows = 100; // at a time: large values take long to delete
+constexpr int64_t kPruneForUs = 100000;
 
 // From one topic to the next in outbox_waiting_idx.
 pg::Statement select_topics = {
@@ -24,11 +27,11 @@ pg::Statement select_topics = {
 // All that the snapshot shows, from the smallest id on. So of two records of a key the one whose
 // transaction was committed when the other was produced is never behind it.
 pg::Statement select_waiting = {
-    "(SELECT outbox_id, pg_catalog.octet_length(value) FROM pulse.outbox"
+    "(SELECT outbox_id, " PULSE_OUTBOX_BYTES " FROM pulse.outbox"
     "  WHERE topic = $1 AND sent_at IS NULL AND send_after IS NULL"
     "  AND outbox_id <> ALL ($2) ORDER BY send_after, outbox_id LIMIT $3)"
     " UNION ALL"
-    " (SELECT outbox_id, pg_catalog.octet_length(value) FROM pulse.outbox"
+    " (SELECT outbox_id, " PULSE_OUTBOX_BYTES " FROM pulse.outbox"
     "  WHERE topic = $1 AND sent_at IS NULL AND send_after <= pg_catalog.now()"
     "  AND outbox_id <> ALL ($2) ORDER BY send_after, outbox_id LIMIT $3) LIMIT $3",
     3,

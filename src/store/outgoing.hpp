@@ -28,8 +28,13 @@ using VisitOutgoing = bool (*)(const OutgoingRow &row, void *argument);
 
 struct TakeLimits {
     int rows;
-    int64_t bytes; // of payload; one row is taken whatever its size
+    int64_t bytes; // of key, value and headers; one row is taken whatever its size
 };
+
+// SQL: what a row of these columns, and value, takes in memory.
+#define PULSE_OUTGOING_BYTES(key, headers)                                                         \
+    "COALESCE(pg_catalog.octet_length(value), 0) + COALESCE(pg_catalog.octet_length(" key "), 0)"  \
+    " + COALESCE(pg_catalog.octet_length(" headers "::pg_catalog.text), 0)"
 
 // The sender must not tell Kafka of what a crash would take back (synchronous_commit = off):
 // flushes the WAL up to what is visible now.
