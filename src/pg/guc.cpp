@@ -1,5 +1,6 @@
 #include "pg/guc.hpp"
 
+#include "base/topic_name.hpp"
 #include "pg/prelude.hpp"
 
 namespace pulse::pg {
@@ -59,6 +60,15 @@ CheckOnOffsetLost(char **value, void **, GucSource)
 }
 
 bool
+CheckDlqTopic(char **value, void **, GucSource)
+{
+    if ((*value)[0] == '\0' || IsTopicName(*value))
+        return true;
+    GUC_check_errhint("Use the name of a topic, or nothing. %s", kTopicNameHint);
+    return false;
+}
+
+bool
 CheckUnknownFields(char **value, void **, GucSource)
 {
     static const char *const allowed[] = {"keep", "drop", "reject", nullptr};
@@ -106,7 +116,7 @@ const StringSetting string_settings[] = {
     {"counters", &guc_counters, "minute,hour,day", CheckCounters, true,
      "Live counters kept in the transaction of the events.",
      "A list of minute, hour, day and user_day; empty for none."},
-    {"dlq_topic", &guc_dlq_topic, "events_dlq", nullptr, true,
+    {"dlq_topic", &guc_dlq_topic, "events_dlq", CheckDlqTopic, true,
      "Kafka topic that dead letters are forwarded to.",
      "Empty: they stay in raw.dlq only. Letters that are there when it is set are forwarded too."},
     {"group_id", &guc_group_id, "pulse", nullptr, true,

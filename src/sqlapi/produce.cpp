@@ -2,6 +2,7 @@
 // PG.
 #include <cmath>
 
+#include "base/topic_name.hpp"
 #include "pg/guc.hpp"
 #include "pg/outbox_depth.hpp"
 #include "pg/shmem.hpp"
@@ -52,6 +53,10 @@ using namespace pulse;
 
 PULSE_SQL_FUNCTION(pulse_admit_outgoing)
 {
+    const char *topic = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    if (!IsTopicName(topic))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("bad topic name \"%s\"", topic), errhint("%s", kTopicNameHint)));
     pg::RequireSharedMemory();
     pg::OutboxDepth depth = pg::GetOutboxDepth();
     if (!depth.is_known) { // the first call since the server started

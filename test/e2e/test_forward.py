@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 
+import psycopg
 import pytest
 from harness.events import SPOILERS, stream
 from harness.load import trial
@@ -482,3 +483,14 @@ def test_it_is_gone_with_the_extension_and_back_with_it(line):
     line.produce([BAD(event())])
     wait_forwarded(line, 2)
     assert sorted(forwarded(line)) == [row[0] for row in line.query("SELECT dlq_id FROM raw.dlq ORDER BY 1")]
+
+
+def test_a_dead_letter_topic_has_a_name_that_kafka_takes(pulse):
+    for bad in ("two words", "..", "x" * 250):
+        with pytest.raises(psycopg.errors.InvalidParameterValue) as refused:
+            pulse.query("SELECT pulse.alter_pipeline('events', jsonb_build_object('dlq_topic', %s::text))", bad)
+        assert "249" in refused.value.diag.message_hint
+        with pytest.raises(psycopg.errors.InvalidParameterValue):
+            pulse.query(f"ALTER SYSTEM SET pulse.dlq_topic = '{bad}'")
+    for good in ("", "x" * 249, "a.b_c-1"):
+        pulse.query("SELECT pulse.alter_pipeline('events', jsonb_build_object('dlq_topic', %s::text))", good)

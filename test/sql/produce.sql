@@ -48,7 +48,7 @@ GRANT EXECUTE ON FUNCTION pulse.produce(text, text, text, jsonb) TO regress_puls
 SET ROLE regress_pulse_producer;
 SELECT pulse.produce('orders', 'x') IS NOT NULL AS granted;
 SELECT * FROM pulse.outbox;
-SELECT pulse._admit_outgoing();
+SELECT pulse._admit_outgoing('x');
 RESET ROLE;
 DROP OWNED BY regress_pulse_producer;
 DROP ROLE regress_pulse_producer;
