@@ -50,7 +50,7 @@ postgresql.conf. value NULL is a tombstone; headers: a JSON object of texts or n
 Order, per key (the same key goes to the same partition): records of a transaction in the order of the calls, and a record behind every other whose transaction
 was committed before it was produced, so also when the two transactions waited for each other over a row; transactions that overlap otherwise have no order. A record that
 Kafka refuses for itself (too large) is set aside, with its error, and tried again; later ones overtake it. Errors: 22004, 22023 bad topic or headers, 54000 too large,
-53400 max_queue_depth records wait (hint: retry after N ms), 55000';
+53400 max_queue_depth records wait (hint: retry after N ms), 55000 pulse does not run in this database';
 
 CREATE FUNCTION pulse.produce(topic text, value text, key text DEFAULT NULL, headers jsonb DEFAULT NULL) RETURNS bigint
     LANGUAGE sql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE SECURITY DEFINER

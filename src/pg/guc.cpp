@@ -240,6 +240,12 @@ DefineSettings(bool preloaded)
 }
 
 bool
+IsHome()
+{
+    return strcmp(guc_database, get_database_name(MyDatabaseId)) == 0;
+}
+
+bool
 IsPipelineSetting(const char *name)
 {
     for (const StringSetting &setting : string_settings)

@@ -42,6 +42,9 @@ extern bool guc_claim_all; // set by test builds only
 // Defines them all; called by _PG_init. preloaded = from shared_preload_libraries.
 void DefineSettings(bool preloaded);
 
+// True in the database where pulse runs: shared memory is about that one.
+bool IsHome();
+
 // True when a pipeline may set it for itself (name without the prefix).
 bool IsPipelineSetting(const char *name);
 

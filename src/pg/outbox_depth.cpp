@@ -7,6 +7,8 @@ namespace pulse::pg {
 
 namespace {
 
+constexpr int64_t kCountEvery = 3000000; // TimestampTz
+
 // Rows that this transaction has written, by subtransaction: ROLLBACK TO takes its own back.
 struct Share {
     SubTransactionId owner;
@@ -93,12 +95,27 @@ GetOutboxDepth()
     return depth;
 }
 
+bool
+BeginOutboxCount(OutboxCount *count)
+{
+    int64_t now = GetCurrentTimestamp();
+    LockShared();
+    int64_t age = now - shared->outbox_counted_at;
+    bool is_due = !shared->is_outbox_counted || age < 0 || age >= kCountEvery;
+    if (is_due)
+        shared->outbox_counted_at = now;
+    *count = {shared->outbox_depth};
+    UnlockShared();
+    return is_due;
+}
+
 void
-SetOutboxDepth(int64_t rows)
+EndOutboxCount(const OutboxCount &count, int64_t rows)
 {
     LockShared();
-    if (!shared->is_outbox_counted)
-        shared->outbox_depth = rows;
+    // What was committed meanwhile may be in both. Too many rather than too few: who is refused
+    // counts again.
+    shared->outbox_depth = rows + Max(shared->outbox_depth - count.depth_before, 0);
     shared->is_outbox_counted = true;
     UnlockShared();
 }

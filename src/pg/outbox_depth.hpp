@@ -1,7 +1,8 @@
 // How many rows of pulse.outbox are committed and not sent: a counter in shared memory, so that
-// nobody counts rows and no two transactions wait for each other over it. It is counted once after
-// a start, and set right when the sender finds nothing waiting (two-phase commits and rows deleted
-// by hand are not seen before). Regime: PG.
+// nobody counts rows and no two transactions wait for each other over it. It is counted after a
+// start and before somebody is refused (every few seconds at most), and set right when the sender
+// finds nothing waiting: two-phase commits and rows deleted by hand are not seen before.
+// Regime: PG.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,14 @@ struct OutboxDepth {
 };
 
 OutboxDepth GetOutboxDepth();
-void SetOutboxDepth(int64_t rows);
+
+// Who counts says so before (false: somebody has, a moment ago, and the counter is known), then
+// what it saw: committed rows, in a snapshot taken in between.
+struct OutboxCount {
+    int64_t depth_before;
+};
+bool BeginOutboxCount(OutboxCount *count);
+void EndOutboxCount(const OutboxCount &count, int64_t rows);
 
 // This transaction leaves one row more: counted, and the sender woken, when it commits.
 void CountOutgoing();

@@ -175,6 +175,7 @@ struct Shared {
     int64_t outgoing_news; // raised by commits that leave something for the sender
     // See outbox_depth.hpp.
     bool is_outbox_counted;
+    int64_t outbox_counted_at; // TimestampTz
     int64_t outbox_depth;
     int64_t outbox_second; // of the last rows sent, and how many in that second
     int64_t outbox_sent;

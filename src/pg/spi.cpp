@@ -2,19 +2,40 @@
 
 namespace pulse::pg {
 
+namespace {
+
+void
+Prepare(Statement *statement)
+{
+    if (statement->plan != nullptr)
+        return;
+    SPIPlanPtr plan =
+        SPI_prepare(statement->sql, statement->argument_count, statement->argument_types);
+    if (plan == nullptr)
+        elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
+             SPI_result_code_string(SPI_result));
+    SPI_keepplan(plan);
+    statement->plan = plan;
+}
+
+} // namespace
+
 uint64
 Execute(Statement *statement, const Datum *arguments, const char *nulls)
 {
-    if (statement->plan == nullptr) {
-        SPIPlanPtr plan =
-            SPI_prepare(statement->sql, statement->argument_count, statement->argument_types);
-        if (plan == nullptr)
-            elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
-                 SPI_result_code_string(SPI_result));
-        SPI_keepplan(plan);
-        statement->plan = plan;
-    }
+    Prepare(statement);
     int result = SPI_execute_plan(statement->plan, const_cast<Datum *>(arguments), nulls, false, 0);
+    if (result < 0)
+        elog(ERROR, "could not execute \"%s\": %s", statement->sql, SPI_result_code_string(result));
+    return SPI_processed;
+}
+
+uint64
+ExecuteAsOfNow(Statement *statement)
+{
+    Prepare(statement);
+    int result = SPI_execute_snapshot(statement->plan, nullptr, nullptr, GetLatestSnapshot(),
+                                      InvalidSnapshot, true, false, 0);
     if (result < 0)
         elog(ERROR, "could not execute \"%s\": %s", statement->sql, SPI_result_code_string(result));
     return SPI_processed;

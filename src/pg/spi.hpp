@@ -17,6 +17,8 @@ struct Statement {
 
 // Runs it; returns the number of rows processed. Rows are read with the functions below.
 uint64 Execute(Statement *statement, const Datum *arguments = nullptr, const char *nulls = nullptr);
+// The same for a query without arguments, with a snapshot of this moment in any isolation level.
+uint64 ExecuteAsOfNow(Statement *statement);
 // Runs SQL that is different each time (DDL).
 void ExecuteOnce(const char *sql);
 

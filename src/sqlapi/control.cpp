@@ -22,7 +22,7 @@ RequireCoordinator()
     pg::RequireSharedMemory();
     TimestampTz deadline = GetCurrentTimestamp() + 10 * 1000000LL;
     // A name means a pipeline of the one database where pulse runs, not of this one.
-    bool is_elsewhere = strcmp(pg::guc_database, get_database_name(MyDatabaseId)) != 0;
+    bool is_elsewhere = !pg::IsHome();
     while (is_elsewhere || pg::shared->processes[0].pid == 0) {
         const char *reason = pg::guc_brokers[0] == '\0'
                                  ? "pulse.brokers is not set"

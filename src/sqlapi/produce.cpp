@@ -45,6 +45,16 @@ Refuse(const pg::OutboxDepth &depth)
              errhint("retry after %lld ms", static_cast<long long>(RetryAfterMs(depth)))));
 }
 
+// The counter in shared memory is what CountOutbox() says, unless that was asked a moment ago.
+pg::OutboxDepth
+Recount()
+{
+    pg::OutboxCount count;
+    if (pg::BeginOutboxCount(&count))
+        pg::EndOutboxCount(count, store::CountOutbox(pg::GetOutboxDepth().mine));
+    return pg::GetOutboxDepth();
+}
+
 } // namespace
 
 } // namespace pulse::sqlapi
@@ -58,11 +68,18 @@ PULSE_SQL_FUNCTION(pulse_admit_outgoing)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("bad topic name \"%s\"", topic), errhint("%s", kTopicNameHint)));
     pg::RequireSharedMemory();
+    if (!pg::IsHome())
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("pulse does not run in this database: nothing would be sent"),
+                        errhint("Produce in the database that pulse.database names, \"%s\".",
+                                pg::guc_database)));
+    PreventCommandDuringRecovery("pulse.produce()");
     pg::OutboxDepth depth = pg::GetOutboxDepth();
-    if (!depth.is_known) { // the first call since the server started
-        pg::SetOutboxDepth(store::CountOutbox());
-        depth = pg::GetOutboxDepth();
-    }
+    if (!depth.is_known) // the first call since the server started
+        depth = sqlapi::Recount();
+    if (depth.rows + depth.mine >= pg::guc_max_queue_depth &&
+        depth.mine < pg::guc_max_queue_depth) // rows may be gone that nobody has sent
+        depth = sqlapi::Recount();
     if (depth.rows + depth.mine >= pg::guc_max_queue_depth)
         sqlapi::Refuse(depth);
     pg::CountOutgoing();
@@ -73,10 +90,11 @@ PULSE_SQL_FUNCTION(pulse_outbox_depth)
 {
     if (pg::shared == nullptr)
         PG_RETURN_NULL();
+    // Shared memory is not about the rows of a standby, nor about those of another database.
+    if (RecoveryInProgress() || !pg::IsHome())
+        PG_RETURN_INT64(store::CountOutbox(0));
     pg::OutboxDepth depth = pg::GetOutboxDepth();
-    if (!depth.is_known) {
-        pg::SetOutboxDepth(store::CountOutbox());
-        depth = pg::GetOutboxDepth();
-    }
+    if (!depth.is_known)
+        depth = sqlapi::Recount();
     PG_RETURN_INT64(depth.rows);
 }

@@ -136,14 +136,19 @@ PostponeOutboxRow(int64_t id, const char *reason)
 }
 
 int64_t
-CountOutbox()
+CountOutbox(int64_t own)
 {
     int64_t count = 0;
+    // Planned while the table was small, the plan would read all of it once it is large.
+    int level = NewGUCNestLevel();
+    (void)set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+                            true, ERROR, false);
     pg::InSpi([&] {
-        (void)pg::Execute(&count_rows);
+        (void)pg::ExecuteAsOfNow(&count_rows);
         count = pg::GetInt64(0, 1);
     });
-    return count;
+    AtEOXact_GUC(true, level);
+    return Max(count - own, 0);
 }
 
 bool

@@ -18,10 +18,12 @@ void MarkSent(const int64_t *ids, const int64_t *partitions, const int64_t *offs
 // Kafka refused the row itself: it waits a minute, then twice as long each time, up to an hour.
 void PostponeOutboxRow(int64_t id, const char *reason);
 
-// Rows not sent; reads all of them.
-int64_t CountOutbox();
+// Committed rows not sent, as of now in any isolation level (own: those of this transaction, which
+// are none of them); reads all of them.
+int64_t CountOutbox(int64_t own);
 
-// Deletes some rows that were sent more than seven days ago. True when there may be more.
+// Deletes rows that were sent more than seven days ago, for a tenth of a second; locked ones stay.
+// True when there may be more.
 bool PruneOutbox();
 
 } // namespace pulse::store

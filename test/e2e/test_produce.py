@@ -227,3 +227,84 @@ def test_sent_records_go_after_seven_days(pulse, target):
     pulse.query("UPDATE pulse.outbox SET sent_at = sent_at - interval '8 days' WHERE outbox_id % 2 = 0")
     pulse.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pulse coordinator'")
     pulse.wait_for("SELECT count(*) = 5 FROM pulse.outbox")
+
+
+def test_a_round_is_small_whatever_is_large_in_its_records(pulse, broker, target):
+    """Keys and headers of half a megabyte, no value: what is in memory at a time stays within a round (4 MB)."""
+    pulse.query("SELECT pulse.produce(%s, 'x')", target)
+    wait_sent(pulse)  # connected
+    broker.freeze()
+    pulse.query("SELECT pulse.produce(%s, NULL::bytea, CASE n %% 2 WHEN 0 THEN convert_to(repeat('k', 500000), 'UTF8') END, "
+                "CASE n %% 2 WHEN 1 THEN jsonb_build_object('h', repeat('h', 500000)) END) FROM generate_series(1, 40) n", target)
+    in_flight = wait_until(lambda: pulse.value("SELECT in_flight FROM pulse.stat_sender WHERE in_flight > 0"), "a round")
+    broker.thaw()
+    assert in_flight <= 9
+    wait_sent(pulse)
+    assert len(sent(pulse, target)) == 41
+
+
+def produce_once_there_is_room(query, *parameters):
+    def produced():
+        try:
+            return query("SELECT pulse.produce(%s, 'x')", *parameters)
+        except psycopg.errors.ConfigurationLimitExceeded:
+            return None
+    wait_until(produced, "room in the outbox", 15)
+
+
+@pytest.mark.server(pulse__max_queue_depth=100)
+def test_rows_that_an_operator_deletes_make_room(make_pulse, broker, topic):
+    """One is left, so that the queue is never seen empty."""
+    pulse = make_pulse(broker, topic)
+    target = f"{topic}-not-there"
+    pulse.query("SELECT pulse.produce(%s, 'x') FROM generate_series(1, 100)", target)
+    with pytest.raises(psycopg.errors.ConfigurationLimitExceeded):
+        pulse.query("SELECT pulse.produce(%s, 'x')", target)
+    pulse.query("DELETE FROM pulse.outbox WHERE outbox_id > (SELECT min(outbox_id) FROM pulse.outbox)")
+    produce_once_there_is_room(pulse.query, target)
+    assert pulse.value("SELECT pulse._outbox_depth()") == pulse.value(WAITING) == 2
+
+
+@pytest.mark.server(pulse__max_queue_depth=100)
+def test_an_emptied_outbox_has_room_where_nothing_is_ever_sent(cluster):
+    cluster.query("SELECT pulse.produce('t', 'x') FROM generate_series(1, 100)")
+    cluster.query("TRUNCATE pulse.outbox")
+    produce_once_there_is_room(cluster.query, "t")
+    cluster.query("SELECT pulse.produce('t', 'x') FROM generate_series(1, 99)")
+    with pytest.raises(psycopg.errors.ConfigurationLimitExceeded):
+        cluster.query("SELECT pulse.produce('t', 'x')")
+
+
+def test_rows_are_counted_as_of_now_in_an_old_snapshot_too(cluster):
+    with cluster.connect(autocommit=False) as old:
+        old.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        old.execute("SELECT count(*) FROM pg_class")
+        cluster.query("INSERT INTO pulse.outbox (topic) SELECT 't' FROM generate_series(1, 60)")
+        assert old.execute("SELECT pulse._outbox_depth()").fetchone() == (60,)
+    assert cluster.value("SELECT pulse._outbox_depth()") == 60
+
+
+def test_a_database_where_pulse_does_not_run_takes_nothing(cluster):
+    cluster.create_database("elsewhere")
+    cluster.query("CREATE EXTENSION pulse", dbname="elsewhere")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refused:
+        cluster.query("SELECT pulse.produce('t', 'x')", dbname="elsewhere")
+    assert "pulse.database" in refused.value.diag.message_hint
+    # Nor does what waits there count here.
+    cluster.query("INSERT INTO pulse.outbox (topic) SELECT 't' FROM generate_series(1, 5)", dbname="elsewhere")
+    assert cluster.value("SELECT pulse._outbox_depth()", dbname="elsewhere") == 5
+    assert cluster.value("SELECT pulse._outbox_depth()") == 0
+
+
+@pytest.mark.topic(partitions=1)
+@pytest.mark.server(max_worker_processes=4)  # two launchers, coordinator, worker
+def test_no_worker_slot_for_the_sender_is_told(make_pulse, broker, topic):
+    pulse = make_pulse(broker, topic, pulse__dlq_topic=broker.create_topic(f"{topic}-dead"), pulse__max_error_ratio=1)
+    pulse.worker_pid()
+    pulse.query("SELECT pulse.produce('anywhere', 'x')")
+    pulse.produce([b"{"])
+    wait_until(lambda: pulse.query(
+        "SELECT source FROM pulse.stat_sender WHERE waiting = 1 AND state = 'starting' AND reason LIKE '%%background worker slot%%' "
+        "AND hint LIKE '%%max_worker_processes%%' ORDER BY source") == [("dead letters",), ("produce",)], "the reason")
+    [(status, reason, hint)] = pulse.query("SELECT status, reason, hint FROM pulse.health()")
+    assert status == "ok" and "background worker slot" in reason and "max_worker_processes" in hint
