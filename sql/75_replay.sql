@@ -52,9 +52,11 @@ CREATE FUNCTION pulse._is_forwarding(pipeline text) RETURNS boolean
     SET search_path = pg_catalog, pg_temp
     RETURN EXISTS (SELECT FROM pulse.pipelines p WHERE p.name = _is_forwarding.pipeline
                       AND coalesce(p.settings ->> 'dlq_topic', current_setting('pulse.dlq_topic')) <> ''
-                      AND coalesce(p.settings ->> 'brokers', current_setting('pulse.brokers')) <> '')
-       AND (SELECT f.reason FROM pulse._forward_trouble(pipeline) f) IS NULL;
-COMMENT ON FUNCTION pulse._is_forwarding(text) IS 'true when the dead letters of a pipeline that wait are about to be forwarded';
+                      AND coalesce(p.settings ->> 'brokers', current_setting('pulse.brokers')) <> ''
+                      AND NOT EXISTS (SELECT FROM pulse._stat_sends() s WHERE s.source = 'dead letters' AND s.pipeline = p.name AND s.state = 'failed'
+                                         AND s.topic = coalesce(p.settings ->> 'dlq_topic', current_setting('pulse.dlq_topic'))));
+COMMENT ON FUNCTION pulse._is_forwarding(text) IS
+'true when the dead letters of a pipeline that wait are to be forwarded, though brokers or topic may be away now; false when it reads that topic itself (failed)';
 
 CREATE FUNCTION pulse.dlq_purge(older_than interval) RETURNS bigint
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
@@ -93,4 +95,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pulse.dlq_purge(interval) IS
-'deletes dead letters that were replayed or discarded longer than older_than ago, never new or parked ones, nor those about to be forwarded. Returns how many. Errors: 22023';
+'deletes dead letters that were replayed or discarded longer than older_than ago, never new or parked ones. While the pipeline has
+a dlq_topic and brokers, nor those that are not forwarded yet, whatever keeps them back, except one that Kafka refused for itself (forward_error) and
+all of a pipeline that reads its dlq_topic itself. Returns how many. Errors: 22023';

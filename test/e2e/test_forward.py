@@ -462,6 +462,24 @@ def test_purge_leaves_letters_that_wait(make_pulse, broker, topic):
     assert pulse.value("SELECT pulse.dlq_purge('0 s')") == 10
 
 
+def test_purge_leaves_letters_that_wait_whatever_is_wrong(make_pulse, broker, topic):
+    """One is too large for the topic, then the topic is taken away: the others still are to be forwarded."""
+    pulse = with_dead_topic(make_pulse, broker, topic, max_message_bytes=5000)
+    pulse.produce([BAD(event(page_url="x" * 6000))])
+    pulse.wait_for("SELECT count(*) = 1 FROM raw.dlq WHERE forward_error IS NOT NULL")
+    missing = f"{topic}-missing"
+    pulse.query("SELECT pulse.alter_pipeline('events', jsonb_build_object('dlq_topic', %s::text))", missing)
+    pulse.produce([BAD(event()) for _ in range(10)])
+    wait_until(lambda: stat(pulse)[0] == "retrying", "state retrying")
+    pulse.query("SELECT pulse.dlq_discard(ARRAY(SELECT dlq_id FROM raw.dlq), 'all of them')")
+    assert pulse.value("SELECT pulse.dlq_purge('0 s')") == 1  # that one Kafka has refused
+    # A topic that the pipeline reads is never going to have them, nor is none.
+    pulse.query("SELECT pulse.alter_pipeline('events', jsonb_build_object('dlq_topic', %s::text))", topic)
+    wait_until(lambda: stat(pulse)[0] == "failed", "state failed")
+    pulse.query("DELETE FROM raw.dlq WHERE dlq_id > (SELECT min(dlq_id) + 4 FROM raw.dlq)")
+    assert pulse.value("SELECT pulse.dlq_purge('0 s')") == 5
+
+
 def test_the_sender_comes_back_when_it_is_terminated(line):
     line.produce([BAD(event())])
     wait_forwarded(line, 1)
