@@ -47,9 +47,10 @@ void
 FlushVisible()
 {
     // At the begin of a page that is not written yet, the position is behind the page's header,
-    // which nothing flushes.
+    // which nothing flushes. The first page of a segment has a longer one.
     XLogRecPtr end = GetXLogInsertRecPtr();
-    if (end % XLOG_BLCKSZ <= SizeOfXLogLongPHD)
+    bool is_first_page = XLogSegmentOffset(end, wal_segment_size) < XLOG_BLCKSZ;
+    if (end % XLOG_BLCKSZ == (is_first_page ? SizeOfXLogLongPHD : SizeOfXLogShortPHD))
         end -= end % XLOG_BLCKSZ;
     XLogFlush(end);
 }
