@@ -3,7 +3,7 @@
 CREATE FUNCTION pulse._stat_sends(
     OUT source text, OUT pipeline text, OUT topic text, OUT pid int, OUT state text, OUT reason text, OUT hint text,
     OUT since timestamptz, OUT next_retry_at timestamptz, OUT sent bigint, OUT refused bigint, OUT in_flight bigint,
-    OUT last_sent_at timestamptz, OUT process_reason text, OUT process_hint text)
+    OUT last_sent_at timestamptz)
     RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stat_sends';
 COMMENT ON FUNCTION pulse._stat_sends() IS 'what the sender says of each of its streams';
 
@@ -73,12 +73,13 @@ COMMENT ON FUNCTION pulse._outbox_depth() IS 'how many committed rows of pulse.o
 CREATE VIEW pulse.stat_sender AS
 SELECT p.source, p.pipeline, p.topic, s.pid,
        CASE WHEN current_setting('pulse.brokers', true) = '' OR p.waiting = 0 THEN 'idle'
+            WHEN t.reason IS NOT NULL THEN t.state
             WHEN s.state IS NULL OR s.state = 'idle' AND p.waiting > p.postponed THEN 'starting'
             ELSE s.state END AS state,
        CASE WHEN current_setting('pulse.brokers', true) = '' THEN 'pulse.brokers is not set'
-            WHEN p.waiting > 0 THEN coalesce(s.reason, s.process_reason) END AS reason,
+            WHEN p.waiting > 0 THEN coalesce(t.reason, s.reason) END AS reason,
        CASE WHEN current_setting('pulse.brokers', true) = '' THEN 'Name the Kafka brokers there and reload.'
-            WHEN p.waiting > 0 THEN coalesce(s.hint, s.process_hint) END AS hint,
+            WHEN p.waiting > 0 THEN CASE WHEN t.reason IS NULL THEN s.hint ELSE t.hint END END AS hint,
        s.since, s.next_retry_at, p.waiting, p.postponed, p.oldest AS oldest_waiting_at,
        coalesce(s.in_flight, 0) AS in_flight, coalesce(s.sent, 0) AS sent, coalesce(s.refused, 0) AS refused, s.last_sent_at
   FROM (SELECT 'dead letters' AS source, l.name AS pipeline, l.topic, w.waiting, w.postponed, w.oldest
@@ -89,7 +90,8 @@ SELECT p.source, p.pipeline, p.topic, s.pid,
           FROM (SELECT topic, count(*) AS waiting, count(send_after) AS postponed, min(queued_at) AS oldest
                   FROM pulse.outbox WHERE sent_at IS NULL GROUP BY topic) o
           FULL JOIN (SELECT topic FROM pulse._stat_sends() WHERE source = 'produce') t ON t.topic = o.topic) p
-  LEFT JOIN pulse._stat_sends() s ON s.source = p.source AND s.pipeline IS NOT DISTINCT FROM p.pipeline AND s.topic = p.topic;
+  LEFT JOIN pulse._stat_sends() s ON s.source = p.source AND s.pipeline IS NOT DISTINCT FROM p.pipeline AND s.topic = p.topic
+ CROSS JOIN pulse._sender_trouble() t;
 COMMENT ON VIEW pulse.stat_sender IS
 'what goes to Kafka: a row per pipeline whose dead letters are forwarded (dlq_topic) and per topic of pulse.produce. state (idle: nothing to send;
 starting, running, retrying with reason, hint and next_retry_at; failed: the pipeline reads that topic itself), records waiting (counted), how many of them Kafka

@@ -199,21 +199,20 @@ PULSE_SQL_FUNCTION(pulse_stat_sends)
     ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
     if (pg::shared == nullptr)
         return static_cast<Datum>(0);
-    pg::ProcessSlot *process = static_cast<pg::ProcessSlot *>(palloc(sizeof(pg::ProcessSlot)));
-    CopySlot(process, &pg::shared->processes[pg::kSenderSlot], sizeof(*process));
+    int32 pid = pg::shared->processes[pg::kSenderSlot].pid;
     pg::SendSlot slot;
     for (const pg::SendSlot &shared_slot : pg::shared->sends) {
         CopySlot(&slot, &shared_slot, sizeof(slot));
         if (!slot.is_used)
             continue;
-        Datum values[15];
-        bool nulls[15] = {};
+        Datum values[13];
+        bool nulls[13] = {};
         int i = 0;
         values[i++] = CStringGetTextDatum(slot.is_outbox ? "produce" : "dead letters");
         values[i] = TextOrNull(slot.pipeline, &nulls[i]), i++;
         values[i++] = CStringGetTextDatum(slot.topic);
-        nulls[i] = process->pid == 0;
-        values[i++] = Int32GetDatum(process->pid);
+        nulls[i] = pid == 0;
+        values[i++] = Int32GetDatum(pid);
         values[i++] = CStringGetTextDatum(pg::StateName(slot.state));
         values[i] = TextOrNull(slot.reason, &nulls[i]), i++;
         values[i] = TextOrNull(slot.hint, &nulls[i]), i++;
@@ -223,11 +222,30 @@ PULSE_SQL_FUNCTION(pulse_stat_sends)
         values[i++] = Int64GetDatum(slot.refused_count);
         values[i++] = Int64GetDatum(slot.in_flight);
         values[i] = TimeOrNull(slot.last_sent_at, &nulls[i]), i++;
-        values[i] = TextOrNull(process->reason, &nulls[i]), i++;
-        values[i] = TextOrNull(process->hint, &nulls[i]), i++;
         tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
     }
     return static_cast<Datum>(0);
+}
+
+// One row. What is wrong with the process itself: no streams are known before it has run.
+PULSE_SQL_FUNCTION(pulse_sender_trouble)
+{
+    TupleDesc descriptor = nullptr;
+    if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    Datum values[4] = {};
+    bool nulls[4] = {true, true, true, true};
+    if (pg::shared != nullptr) {
+        pg::ProcessSlot *slot = static_cast<pg::ProcessSlot *>(palloc(sizeof(pg::ProcessSlot)));
+        CopySlot(slot, &pg::shared->processes[pg::kSenderSlot], sizeof(*slot));
+        if (slot->is_wanted && slot->reason[0] != '\0') {
+            values[0] = TextOrNull(pg::StateName(slot->state), &nulls[0]);
+            values[1] = TextOrNull(slot->reason, &nulls[1]);
+            values[2] = TextOrNull(slot->hint, &nulls[2]);
+            values[3] = TimeOrNull(slot->state_since, &nulls[3]);
+        }
+    }
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(descriptor, values, nulls)));
 }
 
 // Everything ingested before it is committed: the begin of the oldest batch being written, or now.
