@@ -221,7 +221,7 @@ WakeCoordinator()
 }
 
 void
-WakeSender()
+TellSender()
 {
     if (shared == nullptr)
         return;
@@ -229,9 +229,14 @@ WakeSender()
     shared->outgoing_news++;
     int32_t pid = shared->processes[kSenderSlot].pid;
     UnlockShared();
-    if (pid != 0)
-        WakeProcess(pid);
-    else
+    WakeProcess(pid);
+}
+
+void
+WakeSender()
+{
+    TellSender();
+    if (shared != nullptr && !shared->processes[kSenderSlot].is_wanted)
         WakeCoordinator();
 }
 

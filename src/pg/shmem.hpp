@@ -206,7 +206,9 @@ void ResetSends();
 void WakeProcess(int32_t pid);
 void WakeLauncher();
 void WakeCoordinator();
-// There is something new to send; when no sender runs, the coordinator looks.
+// There is something new to send. When no sender runs, the coordinator looks at its next tick,
+// within half a second, after WakeSender() at once: only where it is sure to want one then.
+void TellSender();
 void WakeSender();
 
 } // namespace pulse::pg

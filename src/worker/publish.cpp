@@ -119,7 +119,7 @@ PublishCommit(const PipelineState &pipeline, const ingest::Batch &batch, const B
         PublishRange(pipeline, batch, range, result.committed_at);
     pg::UnlockShared();
     if (result.counts.rejects > 0)
-        pg::WakeSender();
+        pg::TellSender(); // there may be no dead-letter topic: the coordinator has other work
 }
 
 } // namespace pulse::worker
