@@ -71,7 +71,8 @@ pg::Statement count_rows = {
 
 pg::Statement prune_rows = {
     "DELETE FROM pulse.outbox WHERE outbox_id = ANY (ARRAY(SELECT outbox_id FROM pulse.outbox"
-    " WHERE sent_at < pg_catalog.now() - interval '7 days' ORDER BY sent_at LIMIT $1))",
+    " WHERE sent_at < pg_catalog.now() - interval '7 days' ORDER BY sent_at LIMIT $1"
+    " FOR UPDATE SKIP LOCKED))",
     1,
     {INT8OID},
     nullptr};
@@ -154,10 +155,15 @@ CountOutbox(int64_t own)
 bool
 PruneOutbox()
 {
-    bool may_be_more = false;
+    bool may_be_more = true;
+    const TimestampTz deadline = GetCurrentTimestamp() + kPruneForUs;
+    // Whoever asks has other things to do than to wait for a VACUUM FULL.
+    (void)set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+                            true, ERROR, false);
     pg::InSpi([&] {
         Datum argument = Int64GetDatum(kPruneRows);
-        may_be_more = pg::Execute(&prune_rows, &argument) == kPruneRows;
+        while (may_be_more && GetCurrentTimestamp() < deadline)
+            may_be_more = pg::Execute(&prune_rows, &argument) == kPruneRows;
     });
     return may_be_more;
 }

@@ -285,18 +285,23 @@ class Coordinator {
     void Prune()
     {
         int64_t now = GetCurrentTimestamp();
-        if (now - pruned_at_ < kPruneEvery)
+        if (now - pruned_at_ >= kPruneEvery) {
+            pruned_at_ = now;
+            prune_outbox_at_ = now;
+            pg::InTransaction([] { pg::CallPg([] { store::PruneLogs(); }); });
+        }
+        if (now < prune_outbox_at_)
             return;
-        pruned_at_ = now;
-        bool may_be_more = false;
-        pg::InTransaction([&] {
-            may_be_more = pg::CallPg([] {
-                store::PruneLogs();
-                return store::PruneOutbox();
-            });
-        });
-        if (may_be_more)
-            pruned_at_ = 0; // at the next step: nobody is to wait long for us
+        prune_outbox_at_ = INT64_MAX;
+        bool may_be_more = true;
+        try {
+            pg::InTransaction(
+                [&] { may_be_more = pg::CallPg([] { return store::PruneOutbox(); }); });
+        } catch (const pg::Error &) {
+            // Somebody has locked the table.
+        }
+        if (may_be_more) // a little every second: nobody is to wait long for us
+            prune_outbox_at_ = now + kSecond;
     }
 
     ingest::Watcher watcher_;
@@ -307,6 +312,7 @@ class Coordinator {
     bool is_default_waiting_ = false;
     bool is_first_look_ = true;
     int64_t pruned_at_ = 0;
+    int64_t prune_outbox_at_ = INT64_MAX;
     SenderWish sender_wish_;
     Upkeep upkeep_;
     ingest::Backoff backoff_{200, 10000, static_cast<uint64_t>(MyProcPid)};

@@ -221,11 +221,23 @@ def test_many_records_in_one_transaction(pulse, target, how_many):
     wait_until(lambda: pulse.value("SELECT pulse._outbox_depth()") == 0, "the counter to be 0")
 
 
-def test_sent_records_go_after_seven_days(pulse, target):
-    pulse.query("SELECT pulse.produce(%s, n::text) FROM generate_series(1, 10) n", target)
+def test_sent_records_go_after_seven_days_whoever_locks_one(pulse, target):
+    pulse.query("SELECT pulse.produce(%s, n::text) FROM generate_series(1, 1000) n", target)
     wait_sent(pulse)
-    pulse.query("UPDATE pulse.outbox SET sent_at = sent_at - interval '8 days' WHERE outbox_id % 2 = 0")
-    pulse.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pulse coordinator'")
+    with pulse.connect(autocommit=False) as session:
+        session.execute("SELECT FROM pulse.outbox ORDER BY outbox_id LIMIT 1 FOR UPDATE")
+        pulse.query("UPDATE pulse.outbox SET sent_at = sent_at - interval '8 days' WHERE outbox_id > (SELECT min(outbox_id) + 4 FROM pulse.outbox)")
+        session.rollback()
+        session.execute("SELECT FROM pulse.outbox ORDER BY outbox_id DESC LIMIT 1 FOR UPDATE")
+        pulse.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pulse coordinator'")
+        pulse.wait_for("SELECT count(*) = 6 FROM pulse.outbox")
+        session.rollback()
+    # And it does not wait for a lock on the table.
+    with pulse.connect(autocommit=False) as session:
+        session.execute("LOCK pulse.outbox")
+        pulse.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pulse coordinator'")
+        wait_until(lambda: pulse.cluster.backends("pulse coordinator"), "the coordinator")
+        pulse.query("SELECT pulse.pause('events')")
     pulse.wait_for("SELECT count(*) = 5 FROM pulse.outbox")
 
 
