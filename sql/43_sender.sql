@@ -49,7 +49,8 @@ BEGIN
     SELECT format('dead letters are not forwarded to topic "%s": %s', s.topic, s.reason), s.hint, s.since INTO reason, hint, since
       FROM pulse._stat_sends() s JOIN pulse.pipelines p ON p.name = s.pipeline
      WHERE s.source = 'dead letters' AND s.pipeline = _forward_trouble.pipeline AND s.reason IS NOT NULL
-       AND s.topic = coalesce(p.settings ->> 'dlq_topic', current_setting('pulse.dlq_topic'));
+       AND s.topic = coalesce(p.settings ->> 'dlq_topic', current_setting('pulse.dlq_topic'))
+       AND (SELECT w.waiting FROM pulse._waiting_letters(p.name) w) > 0;
     IF reason IS NULL THEN
         SELECT format('dead letters are not forwarded: %s', t.reason), t.hint, t.since INTO reason, hint, since
           FROM pulse._sender_trouble() t JOIN pulse.pipelines p ON p.name = _forward_trouble.pipeline
