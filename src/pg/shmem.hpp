@@ -11,7 +11,7 @@ struct LWLock;
 namespace pulse::pg {
 
 constexpr int kMaxPipelines = 64;
-constexpr int kMaxProcesses = 128;
+constexpr int kMaxProcesses = 129;             // the coordinator, 127 workers, the sender
 constexpr int kSenderSlot = kMaxProcesses - 1; // the last to get a background worker
 constexpr int kMaxSends = 128;
 constexpr int kMaxPartitions = 4096;
