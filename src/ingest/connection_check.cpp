@@ -45,6 +45,15 @@ constexpr KnownCause kCauses[] = {
      "be reached from this server."},
 };
 
+// Until then librdkafka sent its nonce twice in SCRAM's last message, against RFC 5802, and brokers
+// from Kafka 4 on, which compare, take that for a wrong password.
+constexpr int kRightScram = 0x02060100; // 2.6.1
+
+constexpr const char *kWrongScram =
+    "Look at user and password in pulse.secrets_file. Kafka 4 and later refuse SCRAM from "
+    "librdkafka before 2.6.1, whatever the password, and this one is older: use PLAIN over TLS "
+    "there.";
+
 std::string
 Plural(size_t count, const char *noun)
 {
@@ -73,6 +82,9 @@ class Stopwatch {
 std::string
 HintFor(const std::string &text)
 {
+    if (text.find("invalid credentials with SASL mechanism SCRAM") != std::string::npos &&
+        kafka::LibraryVersion() < kRightScram)
+        return kWrongScram;
     for (const KnownCause &cause : kCauses)
         if (text.find(cause.word) != std::string::npos)
             return cause.hint;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "ingest/connection_check.hpp"
 #include "pg/shmem.hpp"
 #include "pg/prelude.hpp"
 
@@ -42,9 +43,9 @@ PublishPipeline(const KnownPipeline &known)
     } else if (!known.broker_error.empty()) {
         state = known.has_probed ? State::kRetrying : State::kStarting;
         reason = "broker cannot be reached: " + known.broker_error;
-        hint =
-            "Check pulse.brokers, kafka_options and secrets_file; the pipeline goes on by itself "
-            "when the broker answers. pulse.test_connection() goes step by step.";
+        hint = ingest::HintFor(known.broker_error) +
+               " The pipeline goes on by itself when the broker answers; pulse.test_connection() "
+               "goes step by step.";
     } else if (known.partitions.empty() && !known.start_error.empty()) {
         state = State::kFailed;
         reason = known.start_error;

@@ -11,7 +11,7 @@ from harness import place
 from harness.events import stream
 from harness.pipeline import event
 from harness.place import wait_until
-from harness.secure import MECHANISMS, PASSWORD, SecureBroker
+from harness.secure import MECHANISMS, PASSWORD, SCRAM_WORKS, SecureBroker
 
 ONE_PARTITION = pytest.mark.topic(partitions=1)
 
@@ -78,6 +78,15 @@ def test_records_come_through_tls_and_a_password(make_pulse, broker, topic, secr
     wait_until(lambda: broker.group_offsets("pulse"), "offsets mirrored through the same door")
     pulse.check()
     check_not_told(pulse, PASSWORD)
+
+
+@pytest.mark.skipif(SCRAM_WORKS, reason="is for brokers that refuse SCRAM from this librdkafka")
+def test_scram_that_new_brokers_refuse_is_explained(make_pulse, broker, topic, secrets):
+    pulse = make_pulse(broker, topic, pulse__secrets_file=secrets(), **broker.server_settings("SCRAM-SHA-512"))
+    hint = wait_until(lambda: pulse.value("SELECT hint FROM pulse.stat_pipeline WHERE reason LIKE '%%invalid credentials%%'"),
+                      "the hint", 60)
+    assert "2.6.1" in hint and "PLAIN" in hint
+    assert "2.6.1" in pulse.value("SELECT hint FROM pulse.test_connection() WHERE NOT ok")
 
 
 @ONE_PARTITION

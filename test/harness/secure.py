@@ -7,11 +7,14 @@ from confluent_kafka.admin import (AclBinding, AclBindingFilter, AclOperation, A
                                    ResourceType)
 
 from . import place
-from .kafka import CLUSTER_ID, Broker
+from .kafka import CLUSTER_ID, DEFAULT_VERSION, Broker
 
 USER = "pulse"
 PASSWORD = "Correct-Horse-7731"
-MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN")
+SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+# Kafka 4 and later refuse it from librdkafka before 2.6.1, and Debian 12 has 2.0.2.
+SCRAM_WORKS = int(os.environ.get("KAFKA_VERSION", DEFAULT_VERSION).split(".")[0]) < 4
+MECHANISMS = (*(SCRAM if SCRAM_WORKS else ()), "PLAIN")
 
 LISTENERS = """
 listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure_port},{controller}
@@ -54,7 +57,7 @@ class SecureBroker(Broker):
             port=self.port, secure_port=secure_port, advertised_port=advertised_port,
             controller=controller, user=USER, password=PASSWORD, keystore=self.directory / "server.pem"))
         shutil.rmtree(self.data)
-        scram = [part for mechanism in MECHANISMS[:2] for part in
+        scram = [part for mechanism in SCRAM for part in
                  ("--add-scram", f"{mechanism}=[name={USER},password={PASSWORD}]")]
         place.run(*self.distribution.java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID,
                                           "-c", properties, *scram), as_server=True)
@@ -89,7 +92,7 @@ class SecureBroker(Broker):
         return (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, f"User:{USER}", "*", AclOperation.WRITE,
                 AclPermissionType.DENY)
 
-    def server_settings(self, mechanism="SCRAM-SHA-512"):
+    def server_settings(self, mechanism="SCRAM-SHA-512" if SCRAM_WORKS else "PLAIN"):
         """To read from it, without the secrets."""
         return {"pulse__brokers": self.secure_address,
                 "pulse__kafka_options": f"security.protocol=SASL_SSL, sasl.mechanism={mechanism}"}

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "ingest/aside.hpp"
+#include "kafka/consumer.hpp"
 #include "mock_broker.hpp"
 
 namespace pulse::ingest {
@@ -52,6 +53,16 @@ Find(const std::vector<Finding> &findings, const std::string &what)
 }
 
 } // namespace
+
+TEST(ConnectionCheck, ExplainsScramThatNewBrokersRefuse)
+{
+    const char *text =
+        "SASL authentication error: Authentication failed during authentication due to "
+        "invalid credentials with SASL mechanism SCRAM-SHA-256";
+    bool is_old = kafka::LibraryVersion() < 0x02060100;
+    EXPECT_EQ(HintFor(text).find("2.6.1") != std::string::npos, is_old);
+    EXPECT_EQ(HintFor("SASL PLAIN: invalid credentials").find("2.6.1"), std::string::npos);
+}
 
 TEST(ConnectionCheck, FindsEverythingInOrder)
 {
