@@ -137,7 +137,7 @@ CREATE TABLE pulse.replays (
 );
 CREATE INDEX replays_pipeline_idx ON pulse.replays (pipeline);
 COMMENT ON TABLE pulse.replays IS
-'what dlq_replay, dlq_replay_as and dlq_purge did to the dead letters of a partition, a row per transaction; part of the ledger: verify adds replayed to the rows and takes purged from the letters';
+'what dlq_replay, dlq_replay_as, dlq_purge and dlq_retention did to the dead letters of a partition, a row per transaction, those older than seven days added up; part of the ledger: verify adds replayed to the rows and takes purged from the letters';
 COMMENT ON COLUMN pulse.replays.replayed IS 'letters that became rows of the target';
 COMMENT ON COLUMN pulse.replays.duplicates IS 'letters whose event was a row already';
 COMMENT ON COLUMN pulse.replays.failed IS 'letters that were refused again';
@@ -159,9 +159,10 @@ CREATE TABLE pulse.ingests (
 ) WITH (fillfactor = 30);
 COMMENT ON TABLE pulse.ingests IS
 'the ledger of events that came by pulse.ingest(): rows and letters without kafka_topic. verify adds it up; columns as in pulse.offsets';
+COMMENT ON COLUMN pulse.ingests.rows IS 'inserted, by ingest() or when its letters were replayed';
 COMMENT ON COLUMN pulse.ingests.writer IS
 'sessions that write at the same time have different numbers, so that none waits for another; -1: retention, purges, and what was found when the pipeline was created';
-COMMENT ON COLUMN pulse.ingests.purged_letters IS 'settled letters that dlq_purge deleted';
+COMMENT ON COLUMN pulse.ingests.purged_letters IS 'settled letters that dlq_purge or dlq_retention deleted';
 
 CREATE TABLE pulse.outbox (
     outbox_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -211,6 +211,8 @@ BEGIN
         );
         -- What waits for the sender, in the order in which it is sent.
         CREATE INDEX dlq_forward_idx ON raw.dlq (pipeline, forward_after, dlq_id) WHERE forwarded_at IS NULL;
+        -- What dlq_purge and dlq_retention delete.
+        CREATE INDEX dlq_settled_idx ON raw.dlq (resolved_at) WHERE status IN ('replayed', 'discarded');
         COMMENT ON TABLE raw.dlq IS 'every record that could not become a row, byte for byte, with its reason';
         COMMENT ON COLUMN raw.dlq.value IS 'the payload as it came; NULL for a tombstone';
         COMMENT ON COLUMN raw.dlq.corrected_value IS 'what pulse.dlq_replay_as replays instead';

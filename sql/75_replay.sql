@@ -37,7 +37,7 @@ BEGIN
     UPDATE raw.dlq d SET corrected_value = dlq_replay_as.value WHERE d.dlq_id = dlq_replay_as.dlq_id;
     outcome := pulse._dlq_replay_one(dlq_id, letter.pipeline);
     IF outcome IS NULL THEN
-        RAISE EXCEPTION 'dead letter % is no record of a topic', dlq_id USING ERRCODE = 'object_not_in_prerequisite_state';
+        RAISE EXCEPTION 'dead letter % names a topic but no record of it', dlq_id USING ERRCODE = 'object_not_in_prerequisite_state';
     ELSIF outcome = 'failed' THEN
         SELECT d.error_code, d.error_message INTO error_code, error_message FROM raw.dlq d WHERE d.dlq_id = dlq_replay_as.dlq_id;
     END IF;
@@ -58,25 +58,22 @@ CREATE FUNCTION pulse._is_forwarding(pipeline text) RETURNS boolean
 COMMENT ON FUNCTION pulse._is_forwarding(text) IS
 'true when the dead letters of a pipeline that wait are to be forwarded, though brokers or topic may be away now; false when it reads that topic itself (failed)';
 
-CREATE FUNCTION pulse.dlq_purge(older_than interval) RETURNS bigint
+CREATE FUNCTION pulse._purge_letters(older_than interval, pipeline text, max_letters bigint) RETURNS bigint
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
 DECLARE
     purged bigint;
 BEGIN
-    IF older_than IS NULL OR older_than < interval '0' THEN
-        RAISE EXCEPTION 'older_than must be an interval that is not negative' USING ERRCODE = 'invalid_parameter_value';
-    ELSIF to_regclass('raw.dlq') IS NULL THEN
-        RETURN 0; -- no pipeline yet
-    END IF;
     -- One that a worker is looking at has time until the next call. A pipeline that does not exist has no
     -- ledger: create_pipeline counts the letters that it finds.
     WITH forwarding AS MATERIALIZED (SELECT p.name FROM pulse.pipelines p WHERE pulse._is_forwarding(p.name)),
     settled AS (
         SELECT d.dlq_id FROM raw.dlq d
-         WHERE d.status IN ('replayed', 'discarded') AND d.resolved_at < clock_timestamp() - older_than
+         WHERE d.status IN ('replayed', 'discarded') AND d.resolved_at < statement_timestamp() - older_than
+           AND (d.pipeline = _purge_letters.pipeline OR _purge_letters.pipeline IS NULL)
            AND (d.forwarded_at IS NOT NULL OR d.forward_error IS NOT NULL OR d.pipeline NOT IN (SELECT f.name FROM forwarding f))
-           FOR UPDATE SKIP LOCKED),
+         LIMIT max_letters FOR UPDATE SKIP LOCKED),
     deleted AS (
         DELETE FROM raw.dlq d USING settled s WHERE d.dlq_id = s.dlq_id
         RETURNING d.pipeline, d.kafka_topic, d.kafka_partition, d.topic_epoch),
@@ -92,6 +89,21 @@ BEGIN
         ON CONFLICT (pipeline, writer) DO UPDATE SET purged_letters = i.purged_letters + EXCLUDED.purged_letters)
     SELECT count(*) INTO purged FROM deleted;
     RETURN purged;
+END
+$$;
+COMMENT ON FUNCTION pulse._purge_letters(interval, text, bigint) IS
+'what pulse.dlq_purge() and dlq_retention do: deletes settled letters of a pipeline (NULL = all, also of pipelines that are gone), max_letters at most (NULL = all), and writes their number into the ledger';
+
+CREATE FUNCTION pulse.dlq_purge(older_than interval) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF older_than IS NULL OR older_than < interval '0' THEN
+        RAISE EXCEPTION 'older_than must be an interval that is not negative' USING ERRCODE = 'invalid_parameter_value';
+    ELSIF to_regclass('raw.dlq') IS NULL THEN
+        RETURN 0; -- no pipeline yet
+    END IF;
+    RETURN pulse._purge_letters(older_than, NULL, NULL);
 END
 $$;
 COMMENT ON FUNCTION pulse.dlq_purge(interval) IS

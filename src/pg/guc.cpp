@@ -23,6 +23,7 @@ int guc_batch_max_bytes_kb;
 int guc_batch_max_rows;
 int guc_batch_max_wait_ms;
 int guc_batch_timeout_ms;
+int guc_dlq_retention_s;
 int guc_error_ratio_min_records;
 int guc_late_after_s;
 int guc_max_message_bytes;
@@ -164,6 +165,9 @@ const IntSetting int_settings[] = {
      "How long a batch may wait for more records; 0 writes whatever has arrived."},
     {"batch_timeout", &guc_batch_timeout_ms, 30000, 100, 3600000, GUC_UNIT_MS, true,
      "Time after which the transaction of a batch is cancelled and retried with half the records."},
+    {"dlq_retention", &guc_dlq_retention_s, 0, 0, INT_MAX, GUC_UNIT_S, true,
+     "Dead letters that were replayed or discarded longer ago are deleted, new and parked ones "
+     "never; 0 keeps them."},
     {"error_ratio_min_records", &guc_error_ratio_min_records, 1000, 1, 10000, 0, true,
      "Records seen before max_error_ratio counts."},
     {"late_after", &guc_late_after_s, 300, 0, 400 * kDay, GUC_UNIT_S, true,

@@ -24,6 +24,7 @@ extern int guc_batch_max_bytes_kb;
 extern int guc_batch_max_rows;
 extern int guc_batch_max_wait_ms;
 extern int guc_batch_timeout_ms;
+extern int guc_dlq_retention_s;
 extern int guc_error_ratio_min_records;
 extern int guc_late_after_s;
 extern int guc_max_message_bytes;

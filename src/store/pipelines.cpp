@@ -58,6 +58,27 @@ pg::Statement prune_offset_log = {
     0,
     {},
     nullptr};
+// Not of a pipeline that is being dropped: what is added up would outlive it.
+pg::Statement add_up_replays = {
+    "WITH kept AS MATERIALIZED"
+    "  (SELECT name FROM pulse.pipelines FOR KEY SHARE SKIP LOCKED),"
+    " several AS MATERIALIZED"
+    "  (SELECT r.pipeline, r.topic, r.partition, r.topic_epoch FROM pulse.replays r"
+    "   JOIN kept k ON k.name = r.pipeline"
+    "   WHERE r.changed_at < pg_catalog.now() - interval '7 days'"
+    "   GROUP BY 1, 2, 3, 4 HAVING pg_catalog.count(*) > 1),"
+    " old AS (DELETE FROM pulse.replays r USING several s"
+    "  WHERE r.changed_at < pg_catalog.now() - interval '7 days'"
+    "  AND (r.pipeline, r.topic, r.partition, r.topic_epoch)"
+    "   = (s.pipeline, s.topic, s.partition, s.topic_epoch) RETURNING r.*)"
+    " INSERT INTO pulse.replays (changed_at, pipeline, topic, partition, topic_epoch, replayed,"
+    " duplicates, failed, purged)"
+    " SELECT pg_catalog.max(changed_at), pipeline, topic, partition, topic_epoch,"
+    " pg_catalog.sum(replayed), pg_catalog.sum(duplicates), pg_catalog.sum(failed),"
+    " pg_catalog.sum(purged) FROM old GROUP BY 2, 3, 4, 5",
+    0,
+    {},
+    nullptr};
 
 char *
 CopyColumn(uint64 row, int column, MemoryContext context)
@@ -161,6 +182,7 @@ PruneLogs()
     pg::InSpi([] {
         (void)pg::Execute(&prune_batch_log);
         (void)pg::Execute(&prune_offset_log);
+        (void)pg::Execute(&add_up_replays);
     });
 }
 

@@ -37,7 +37,7 @@ bool CreateDefaultPipeline(const char *topics, const char **reason);
 // 'running', 'paused' or 'stopped'. False when there is no such pipeline.
 bool SetDesiredState(const char *pipeline, const char *state);
 
-// Deletes log rows older than seven days.
+// Deletes log rows older than seven days, and adds up what the ledger of replays has from before.
 void PruneLogs();
 
 } // namespace pulse::store

@@ -23,7 +23,7 @@ pg::Statement next_pipeline = {
     " AND ($5 IS NULL OR first_seen_at >= $5)"                                                     \
     " AND (error_class <> 'operator' OR $3 IS NOT NULL OR $4 IS NOT NULL)"                         \
     " AND (value IS NOT NULL OR corrected_value IS NOT NULL OR error_code = 'tombstone')"          \
-    " AND kafka_topic IS NOT NULL AND kafka_partition IS NOT NULL AND kafka_offset IS NOT NULL"
+    " AND (kafka_topic IS NULL OR kafka_partition IS NOT NULL AND kafka_offset IS NOT NULL)"
 
 pg::Statement lock_letters = {
     "SELECT dlq_id, pg_catalog.octet_length(COALESCE(corrected_value, value))" PULSE_DUE_LETTERS
@@ -56,7 +56,8 @@ pg::Statement settle_letters = {
     " INSERT INTO pulse._set_aside (pipeline, topic, topic_epoch, partition, at_offset, error_code,"
     "  message)"
     " SELECT pipeline, kafka_topic, topic_epoch, kafka_partition, kafka_offset, 'skipped',"
-    "  'its corrected payload was replayed' FROM settled WHERE is_corrected ON CONFLICT DO NOTHING",
+    "  'its corrected payload was replayed' FROM settled"
+    " WHERE is_corrected AND kafka_topic IS NOT NULL ON CONFLICT DO NOTHING",
     1,
     {INT8ARRAYOID},
     nullptr};
@@ -82,10 +83,12 @@ GetLetter(uint64 row)
 {
     StoredLetter letter{};
     letter.dlq_id = pg::GetInt64(row, 1);
-    letter.topic = pg::GetText(row, 2);
-    letter.partition = pg::GetInt32(row, 3);
-    letter.topic_epoch = pg::GetInt32(row, 4);
-    letter.kafka_offset = pg::GetInt64(row, 5);
+    const char *topic = pg::GetText(row, 2);
+    const bool is_record = topic != nullptr;
+    letter.topic = is_record ? topic : "";
+    letter.partition = is_record ? pg::GetInt32(row, 3) : -1;
+    letter.topic_epoch = is_record ? pg::GetInt32(row, 4) : 0;
+    letter.kafka_offset = is_record ? pg::GetInt64(row, 5) : 0;
     bool has_no_time = false;
     Datum timestamp = pg::GetDatum(row, 6, &has_no_time);
     letter.timestamp_ms = has_no_time || TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(timestamp))

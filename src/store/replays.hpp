@@ -22,7 +22,7 @@ struct LetterFilter {
 // A letter as the record it was. Views are valid during the visit.
 struct StoredLetter {
     int64_t dlq_id;
-    const char *topic;
+    const char *topic; // empty: it came by ingest(), and partition is -1
     int32_t partition;
     int32_t topic_epoch;
     int64_t kafka_offset;

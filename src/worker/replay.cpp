@@ -10,6 +10,7 @@
 #include "pg/guc.hpp"
 #include "pg/session_writer.hpp"
 #include "pg/xact.hpp"
+#include "store/ingests.hpp"
 #include "worker/batch_counters.hpp"
 #include "worker/batch_letters.hpp"
 #include "worker/batch_rows.hpp"
@@ -28,7 +29,6 @@ constexpr int kMaxPartitions = 32; // made in one transaction
 // There is no row, so it stays a letter.
 constexpr store::LetterReason kLeftOut = {
     "data", "sql_error", nullptr, "insert", "a BEFORE trigger of the target left the row out", {}};
-
 struct DryRun {};
 
 class Step {
@@ -136,7 +136,7 @@ class Step {
             return;
         }
         pg::CallPg([this] {
-            (void)pg::RegisterSessionWriter();
+            writer_ = pg::RegisterSessionWriter();
             state_.ingested_at = GetCurrentTimestamp();
             // Constraints that wait for the caller's own commit are the caller's.
             if (request_.may_commit || pipeline_->target.has_deferrable)
@@ -187,8 +187,13 @@ class Step {
         result_.counts.replayed += counts.replayed;
         result_.counts.duplicates += counts.duplicates;
         result_.counts.failed += counts.failed;
-        if (counts.replayed + counts.duplicates + counts.failed > 0)
+        if (range.partition->topic[0] == '\0') {
+            store::PartitionCounts ingested{};
+            ingested.records = ingested.rows = counts.replayed;
+            store::AddIngested(request_.pipeline, writer_, ingested);
+        } else if (counts.replayed + counts.duplicates + counts.failed > 0) {
             store::NoteReplay(request_.pipeline, *range.partition, counts);
+        }
     }
 
     const ReplayRequest &request_;
@@ -201,6 +206,7 @@ class Step {
     std::vector<int64_t> ids_;                     // by record
     decode::Decoder *decoder_ = nullptr;
     int64_t now_us_ = 0;
+    int writer_ = 0; // of the ledger of what came by ingest()
     ReplayStep result_;
 };
 

@@ -7,6 +7,7 @@
 #include "base/fault.hpp"
 #include "pg/wait.hpp"
 #include "pg/xact.hpp"
+#include "store/letter_retention.hpp"
 #include "store/pipelines.hpp"
 #include "store/retention.hpp"
 #include "worker/process.hpp"
@@ -131,12 +132,38 @@ RunRetention(const std::string &pipeline)
 }
 
 void
+RunLetterRetention(const std::string &pipeline)
+{
+    pg::Error trouble;
+    try {
+        bool may_be_more = true;
+        while (may_be_more) {
+            pg::InTransaction([&] {
+                may_be_more =
+                    pg::CallPg([&] { return store::DropSettledLetters(pipeline.c_str()); });
+            });
+            pg::CheckInterrupts();
+        }
+    } catch (const pg::Error &error) {
+        trouble = error;
+    }
+    if (trouble.message.empty())
+        return;
+    pg::CallPg([&] {
+        ereport(LOG, (errmsg("pulse pipeline \"%s\": dead letters could not be deleted: %s %s",
+                             pipeline.c_str(), trouble.sqlstate.c_str(), trouble.message.c_str())));
+    });
+}
+
+void
 RunUpkeep()
 {
     if (!IsAlone())
         return;
-    for (const std::string &pipeline : PipelineNames())
+    for (const std::string &pipeline : PipelineNames()) {
         RunRetention(pipeline);
+        RunLetterRetention(pipeline);
+    }
 }
 
 // PG regime. Null when there is no free slot: again in a minute.
@@ -171,7 +198,10 @@ Upkeep::Tick()
         return;
     started_at_ = now;
     bool is_wanted = false;
-    pg::InTransaction([&] { is_wanted = pg::CallPg([] { return store::WantsRetention(); }); });
+    pg::InTransaction([&] {
+        is_wanted =
+            pg::CallPg([] { return store::WantsRetention() || store::WantsLetterRetention(); });
+    });
     pg::CallPg([&] {
         if (handle_ != nullptr)
             pfree(handle_);

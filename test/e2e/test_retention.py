@@ -136,3 +136,30 @@ def test_what_others_arranged_is_left_alone(pulse):
     pulse.query("SELECT pulse.drop_pipeline('second')")
     pulse.cluster.configure(pulse__late_after="6min")
     wait_until(lambda: partitions(pulse) == 4, "six days to be dropped", timeout=90)
+
+
+def test_settled_letters_go_and_others_stay(pulse):
+    pulse.produce([b"{"] * 6 + [event()])
+    pulse.wait_caught_up()
+    ids = [row[0] for row in pulse.query("SELECT dlq_id FROM raw.dlq ORDER BY dlq_id")]
+    pulse.query("SELECT pulse.dlq_discard(%s, 'of the test')", ids[:4])
+    pulse.query("UPDATE raw.dlq SET resolved_at = now() - interval '2 days' WHERE dlq_id = ANY (%s)", ids[:3])
+    pulse.query("UPDATE raw.dlq SET status = 'parked', first_seen_at = now() - interval '2 days' WHERE dlq_id = %s", ids[4])
+    pulse.query("""SELECT pulse.alter_pipeline('events', '{"dlq_retention": "1d"}')""")
+    wait_until(lambda: pulse.value("SELECT count(*) FROM raw.dlq") == 3, "three letters to be deleted", timeout=90)
+    assert pulse.letters("dlq_id, status") == [(ids[3], "discarded"), (ids[4], "parked"), (ids[5], "new")]
+    pulse.verify()
+    assert pulse.value("SELECT sum(purged)::int FROM pulse.replays") == 3
+
+
+@pytest.mark.topic(partitions=1)
+def test_the_ledger_of_replays_is_added_up_after_seven_days(pulse):
+    pulse.produce([b"{"] * 5)
+    pulse.wait_caught_up()
+    ids = [row[0] for row in pulse.query("SELECT dlq_id FROM raw.dlq ORDER BY dlq_id")]
+    for number, letter in enumerate(ids[:4]):
+        pulse.query("SELECT pulse.dlq_replay_as(%s, %s)", letter, event(event_id=str(number)))
+    pulse.query("UPDATE pulse.replays SET changed_at = changed_at - interval '8 days' WHERE ctid <> (SELECT max(ctid) FROM pulse.replays)")
+    pulse.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'pulse coordinator'")
+    pulse.wait_for("SELECT array_agg(replayed ORDER BY changed_at) = '{3,1}' FROM pulse.replays")
+    pulse.verify()

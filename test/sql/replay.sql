@@ -118,6 +118,7 @@ SELECT * FROM whole ORDER BY n;
 
 -- Settled letters go, others stay.
 SELECT pulse.dlq_purge('1 day');
+SELECT pulse._purge_letters('0', 'whole', 1), pulse._purge_letters('0', 'nowhere', 1);
 SELECT pulse.dlq_purge('0');
 SELECT * FROM letters;
 SELECT * FROM ledger;

@@ -33,6 +33,7 @@ SELECT version > :before AS is_newer, settings ->> 'workers' AS workers, setting
 SELECT pulse.alter_pipeline('tuned', '{"batch_max_rows": 0}');
 SELECT pulse.alter_pipeline('tuned', '{"batch_max_rows": "many"}');
 SELECT pulse.alter_pipeline('tuned', '{"batch_max_wait": "1 fortnight"}');
+SELECT pulse.alter_pipeline('tuned', '{"dlq_retention": "-1 day"}');
 SELECT pulse.alter_pipeline('tuned', '{"queue_memory": "1kB"}');
 SELECT pulse.alter_pipeline('tuned', '{"max_error_ratio": 2}');
 SELECT pulse.alter_pipeline('tuned', '{"counters": "week"}');
