@@ -408,6 +408,7 @@ BEGIN
       FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
     DELETE FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
     DELETE FROM pulse.ingests i WHERE i.pipeline = drop_pipeline.name;
+    DELETE FROM pulse.stages s WHERE s.pipeline = drop_pipeline.name;
     DELETE FROM pulse.replays r WHERE r.pipeline = drop_pipeline.name; -- its rows are counted when it is created again
     PERFORM pulse._wake();
 END

@@ -1,5 +1,5 @@
-// What a PostgreSQL error means for a batch: the one place that maps SQLSTATE to class (product.md
-// section 10). Regime: either.
+// What a PostgreSQL error means for a batch: the one place that maps SQLSTATE to class. Regime:
+// either.
 #pragma once
 
 #include <initializer_list>
@@ -23,8 +23,9 @@ ClassOf(std::string_view sqlstate)
                 return true;
         return false;
     };
-    // 54: a key too long for its index would otherwise be retried for ever.
-    if (is_one_of({"22", "23", "44", "P0", "54"}))
+    // 54: a key too long for its index would otherwise be retried for ever. 21: a subquery of a
+    // trigger or stage that finds two rows for this one.
+    if (is_one_of({"21", "22", "23", "44", "P0", "54"}))
         return ErrorClass::kData;
     if (is_one_of({"08", "28", "3D", "40", "53", "55", "57", "58", "72"}) || sqlstate == "25006")
         return ErrorClass::kEnvironment;

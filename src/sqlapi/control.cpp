@@ -8,6 +8,7 @@
 #include "pg/wait.hpp"
 #include "sqlapi/arguments.hpp"
 #include "store/positions.hpp"
+#include "store/stages.hpp"
 #include "store/target.hpp"
 #include "pg/prelude.hpp"
 
@@ -395,6 +396,7 @@ PULSE_SQL_FUNCTION(pulse_check_target)
         sqlapi::RefuseUnknownPipeline(name);
     store::LoadTarget(definition, store::Scope::kCall, &target);
     store::CheckRowSecurity(target, store::WriterRole(definition));
+    store::CheckStages(target);
     AtEOXact_GUC(true, level);
     if (target.why_unmanaged != nullptr && target.member_count == 1)
         ereport(WARNING, (errmsg("%s has no partitions, and pulse makes none: %s",

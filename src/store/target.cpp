@@ -4,6 +4,7 @@
 #include "store/columns.hpp"
 #include "store/conflict_key.hpp"
 #include "store/partition_tree.hpp"
+#include "store/stages.hpp"
 #include "pg/spi.hpp"
 
 namespace pulse::store {
@@ -246,6 +247,7 @@ void
 LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
 {
     FreeTexts(target);
+    FreeStages(target);
     FreeMembers(target);
     memset(static_cast<void *>(target), 0, sizeof(*target));
     List *name = stringToQualifiedNameList(definition.target);
@@ -267,6 +269,7 @@ LoadTarget(const PipelineDefinition &definition, Scope scope, Target *target)
     pg::InSpi([&] {
         ApplyMapping(definition, target);
         LoadSchema(definition, target);
+        LoadStages(definition, target);
         CheckExpectedColumns(definition, scope, target);
         for (int i = 0; i < target->column_count; i++)
             CheckMetadataType(target->columns[i]);

@@ -55,6 +55,20 @@ struct TargetColumn {
     char pointer[kMaxPointerBytes]; // JSON pointer from the pipeline's mapping; empty = the name
 };
 
+enum class StageKind : uint8_t {
+    kTransform, // also enrich: its rows replace those of the batch
+    kFilter,    // a record without a row is left out
+    kSink,      // an INSERT of its own from what was inserted
+};
+
+struct Stage {
+    char name[pg::kNameBytes];
+    StageKind kind;
+    char *body; // TopMemoryContext
+};
+
+constexpr int kMaxStages = 32;
+
 // One column of the key that tells a duplicate.
 struct ConflictKey {
     char name[pg::kNameBytes];
@@ -78,12 +92,15 @@ struct Target {
     const char *why_unmanaged; // of a partitioned table; else null
     unsigned int *members;     // Oids of the table and all its partitions, sorted
     int32_t member_count;
-    bool may_use_leaf;      // rows of one partition may be written into it directly
-    bool has_deferrable;    // constraints of any member that must be checked inside the savepoint
-    bool has_row_triggers;  // BEFORE INSERT, of any member: counters must come from what was stored
-    char partition_unit[8]; // day, hour, month
-    int64_t retained_from;  // PipelineDefinition's
-    char *schema;           // the pipeline's JSON Schema; TopMemoryContext or null
+    bool may_use_leaf;        // rows of one partition may be written into it directly
+    bool has_deferrable;      // constraints of any member that must be checked inside the savepoint
+    bool has_row_triggers;    // BEFORE INSERT, of any member
+    char partition_unit[8];   // day, hour, month
+    int64_t retained_from;    // PipelineDefinition's
+    char *schema;             // the pipeline's JSON Schema; TopMemoryContext or null
+    Stage stages[kMaxStages]; // in the order in which they run
+    int32_t stage_count;
+    bool has_transforms;
     int32_t column_count;
     int32_t cell_count;
     int32_t rest_cell;       // -1 = none
@@ -91,6 +108,10 @@ struct Target {
     int32_t event_time_cell; // -1 = none
     int32_t user_id_cell;
     TargetColumn columns[kMaxColumns];
+
+    // Counters come from what was stored, because something between decoding and the table may have
+    // changed it.
+    bool IsCountedAsStored() const { return has_row_triggers || has_transforms; }
 };
 
 struct PipelineDefinition {

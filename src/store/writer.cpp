@@ -2,6 +2,7 @@
 
 #include "base/fault.hpp"
 #include "store/row.hpp"
+#include "store/stages.hpp"
 #include "pg/spi.hpp"
 
 namespace pulse::store {
@@ -47,19 +48,6 @@ TableSql(Oid relation)
                                       get_rel_name(relation));
 }
 
-// The column definition list of pulse._batch().
-const char *
-DefinitionsSql(const Target &target)
-{
-    StringInfoData definitions;
-    initStringInfo(&definitions);
-    for (int i = 0; i < target.column_count; i++)
-        appendStringInfo(&definitions, "%s %s, ", quote_identifier(target.columns[i].name),
-                         target.columns[i].type_name);
-    appendStringInfoString(&definitions, "\"~record\" int4");
-    return definitions.data;
-}
-
 char *
 DuplicatesSql(const Target &target, Oid relation)
 {
@@ -73,7 +61,7 @@ DuplicatesSql(const Target &target, Oid relation)
     appendStringInfo(&sql,
                      " FROM pulse._batch() AS b(%s)) b WHERE b.\"~record\" >= 0"
                      " AND EXISTS (SELECT FROM %s t WHERE true",
-                     DefinitionsSql(target), TableSql(relation));
+                     BatchDefinitionsSql(target), TableSql(relation));
     for (int i = 0; i < target.conflict_key_count; i++) {
         const ConflictKey &key = target.conflict_keys[i];
         const char *name = quote_identifier(key.name);
@@ -106,10 +94,10 @@ InsertSql(const Target &target, Oid relation, bool expects_duplicates)
     appendStringInfo(&sql,
                      "INSERT INTO %s (%s) SELECT %s FROM pulse._batch() AS b(%s)"
                      " WHERE pulse._at_record(b.\"~record\")",
-                     TableSql(relation), columns.data, values.data, DefinitionsSql(target));
+                     TableSql(relation), columns.data, values.data, BatchDefinitionsSql(target));
     if (expects_duplicates && target.conflict_columns[0] != '\0')
         appendStringInfo(&sql, " ON CONFLICT (%s) DO NOTHING", target.conflict_columns);
-    if (target.has_row_triggers && target.event_type_cell >= 0 && target.event_time_cell >= 0)
+    if (target.IsCountedAsStored() && target.event_type_cell >= 0 && target.event_time_cell >= 0)
         appendStringInfo(&sql, " RETURNING event_timestamp, event_type::pg_catalog.text%s",
                          target.user_id_cell >= 0 ? ", user_id::pg_catalog.text" : "");
     else
@@ -264,14 +252,17 @@ FillStore(InsertJob *job, Tuplestorestate *store, TupleDesc descriptor)
         AllocSetContextCreate(CurrentMemoryContext, "pulse row", ALLOCSET_DEFAULT_SIZES);
     MemoryContext outer = CurrentMemoryContext;
 
+    const bool is_behind = job->stage != nullptr && job->stage->kind == StageKind::kSink;
     for (uint32_t i = job->slice.begin; i < job->slice.end; i++) {
-        if (job->outcomes[i] != Outcome::kPending)
+        if (job->outcomes[i] != (is_behind ? Outcome::kInserted : Outcome::kPending))
             continue;
         SetCurrent(job, i);
         const ingest::Record &record = job->batch->records[i];
         ReserveRow(builder, *job, record);
         MemoryContextSwitchTo(row_context);
         BuildRow(builder, job, record, values, nulls);
+        if (job->staged != nullptr)
+            LayStagedOver(*job, i, values, nulls);
         MemoryContextSwitchTo(outer);
         values[target.column_count] = Int32GetDatum(static_cast<int32>(i));
         tuplestore_putvalues(store, descriptor, values, nulls);
@@ -280,9 +271,11 @@ FillStore(InsertJob *job, Tuplestorestate *store, TupleDesc descriptor)
         CHECK_FOR_INTERRUPTS();
     }
     // A last row that _at_record() drops: an error after it belongs to no record.
-    memset(nulls, true, sizeof(bool) * target.column_count);
-    values[target.column_count] = Int32GetDatum(-1);
-    tuplestore_putvalues(store, descriptor, values, nulls);
+    if (job->stage == nullptr) {
+        memset(nulls, true, sizeof(bool) * target.column_count);
+        values[target.column_count] = Int32GetDatum(-1);
+        tuplestore_putvalues(store, descriptor, values, nulls);
+    }
     SetCurrent(job, kNoRecord);
     MemoryContextDelete(row_context);
 }
@@ -311,6 +304,24 @@ RunPlan(const InsertJob &job, Use use, DestReceiver *receiver)
 
 } // namespace
 
+// What stages return is not cut to the column's length, so the type does not say so: the INSERT
+// does it then.
+const char *
+BatchDefinitionsSql(const Target &target)
+{
+    StringInfoData definitions;
+    initStringInfo(&definitions);
+    for (int i = 0; i < target.column_count; i++) {
+        const TargetColumn &column = target.columns[i];
+        appendStringInfo(&definitions, "%s %s, ", quote_identifier(column.name),
+                         target.has_transforms
+                             ? format_type_extended(column.type_oid, -1, FORMAT_TYPE_TYPEMOD_GIVEN)
+                             : column.type_name);
+    }
+    appendStringInfoString(&definitions, "\"~record\" int4");
+    return definitions.data;
+}
+
 void
 InsertRows(InsertJob *job)
 {
@@ -323,11 +334,15 @@ InsertRows(InsertJob *job)
     SetCurrent(job, kNoRecord);
     job->current_column = kNoColumn;
     pg::InSpi([&] {
-        RunPlan(*job, job->expects_duplicates ? Use::kInsertNew : Use::kInsert, &inserted_receiver);
+        RunStages(job);
+        if (HasPending(*job))
+            RunPlan(*job, job->expects_duplicates ? Use::kInsertNew : Use::kInsert,
+                    &inserted_receiver);
         // A row left out is a duplicate, or a trigger's doing: then the key is not there.
         if (HasPending(*job) && job->expects_duplicates && job->target->has_row_triggers &&
             job->target->conflict_key_count > 0)
             RunPlan(*job, Use::kSelectDuplicates, &duplicate_receiver);
+        RunSinks(job);
     });
     current_job = nullptr;
     SetUserIdAndSecContext(caller, security);
@@ -346,6 +361,7 @@ ForgetInsertPlans()
             SPI_freeplan(entry.plan);
         entry = {};
     }
+    ForgetStagePlans();
 }
 
 void

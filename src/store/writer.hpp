@@ -34,20 +34,25 @@ struct InsertJob {
     unsigned int leaf;       // 0 = through the target itself
     bool expects_duplicates; // false: a plain INSERT, which a duplicate fails with 23505
     unsigned int role;
-    int64_t ingested_at;     // TimestampTz
-    Outcome *outcomes;       // per record of the batch; only kPending ones are written
-    FlightMark *mark;        // where the current record is noted; null = nowhere
-    uint32_t current_record; // the record being evaluated when an error came; kNoRecord otherwise
-    int32_t current_column;  // whose value PostgreSQL was reading then; kNoColumn otherwise
+    int64_t ingested_at;       // TimestampTz
+    Outcome *outcomes;         // per record of the batch; only kPending ones are written
+    const Stage *stage;        // the one under way, also when an error came from it; else null
+    struct StagedRows *staged; // what the stages have made of the pending records; null = nothing
+    FlightMark *mark;          // where the current record is noted; null = nowhere
+    uint32_t current_record;   // the record being evaluated when an error came; kNoRecord otherwise
+    int32_t current_column;    // whose value PostgreSQL was reading then; kNoColumn otherwise
     StoredEvent *stored_events; // targets with row triggers only
     int32_t stored_event_count;
     int32_t stored_event_capacity;
 };
 
-// Marks each pending record of the slice kInserted, kDuplicate, or kFiltered: a BEFORE trigger left
-// it out (one that would have been a duplicate anyway counts as that). On error the outcomes of the
-// slice are to be reset by the caller.
+// Runs the stages around the INSERT. Marks each pending record of the slice kInserted, kDuplicate,
+// or kFiltered: a stage or a BEFORE trigger left it out (one that would have been a duplicate
+// anyway counts as that). On error the outcomes of the slice are to be reset by the caller.
 void InsertRows(InsertJob *job);
+
+// The column definition list of pulse._batch().
+const char *BatchDefinitionsSql(const Target &target);
 
 // The job of the INSERT under way, or null.
 InsertJob *CurrentInsertJob();

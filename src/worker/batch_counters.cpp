@@ -29,7 +29,7 @@ Minutes(const BatchState &state)
 {
     const store::Target &target = state.pipeline->target;
     ingest::CounterDeltas minutes;
-    if (target.has_row_triggers) {
+    if (target.IsCountedAsStored()) {
         for (const store::StoredEvent &event : state.stored_events)
             minutes.Add(store::ToUnixUs(event.event_timestamp),
                         {event.event_type, static_cast<size_t>(event.event_type_bytes)},
@@ -60,7 +60,7 @@ AddUserDays(const BatchState &state)
         user_days.Add(time_us, {name, user.size() + 1 + type.size()},
                       ingest::CounterDeltas::kDayUs);
     };
-    if (target.has_row_triggers) {
+    if (target.IsCountedAsStored()) {
         for (const store::StoredEvent &event : state.stored_events)
             add(store::ToUnixUs(event.event_timestamp),
                 {event.user_id, static_cast<size_t>(event.user_id_bytes)},

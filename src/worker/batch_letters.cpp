@@ -65,9 +65,9 @@ ReasonOf(const BatchState &state, uint32_t record)
     for (const SqlReject &reject : state.sql_rejects)
         if (reject.record == record)
             return {"data",
-                    "sql_error",
+                    reject.stage.empty() ? "sql_error" : "stage_error",
                     reject.error.sqlstate.c_str(),
-                    "insert",
+                    reject.stage.empty() ? "insert" : reject.stage.c_str(),
                     reject.message,
                     reject.path.empty() ? std::string_view() : std::string_view(reject.path)};
     const decode::Reject &reject = state.record(record).reject;

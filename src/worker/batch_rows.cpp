@@ -48,11 +48,23 @@ JobFor(BatchState *state, ingest::Slice slice, bool expects_duplicates)
     return job;
 }
 
+// The stage that an error came from, or null: reading a value is none's.
+const store::Stage *
+StageOf(const store::InsertJob &job)
+{
+    return job.current_column == store::kNoColumn ? job.stage : nullptr;
+}
+
 void
 Insert(BatchState *state, store::InsertJob *job)
 {
     try {
         pg::InSubTransaction([&] { pg::CallPg([&] { store::InsertRows(job); }); });
+    } catch (pg::Error &error) {
+        store::ForgetInsertJob();
+        if (StageOf(*job) != nullptr)
+            error.message = std::string("stage \"") + StageOf(*job)->name + "\": " + error.message;
+        throw;
     } catch (...) {
         store::ForgetInsertJob();
         throw;
@@ -112,10 +124,14 @@ TryPlainInsert(BatchState *state)
 
 // An error in a type's input function or a domain is about one value: say which and what it was.
 SqlReject
-DescribeReject(const BatchState &state, uint32_t record, int32_t column, pg::Error error)
+DescribeReject(const BatchState &state, uint32_t record, const store::InsertJob &job,
+               pg::Error error)
 {
-    SqlReject reject{record, std::move(error), {}, {}};
+    SqlReject reject{record, std::move(error), {}, {}, {}};
     reject.message = reject.error.message;
+    if (StageOf(job) != nullptr)
+        reject.stage = StageOf(job)->name;
+    const int32_t column = job.current_column;
     if (column == store::kNoColumn)
         return reject;
     if (!reject.error.detail.empty())
@@ -148,8 +164,7 @@ InsertSlice(BatchState *state, ingest::Slice slice, ingest::Bisect *bisect)
             bad = slice.begin;
         if (bad != store::kNoRecord) {
             state->outcomes[bad] = Outcome::kRejected;
-            state->sql_rejects.push_back(
-                DescribeReject(*state, bad, job.current_column, std::move(error)));
+            state->sql_rejects.push_back(DescribeReject(*state, bad, job, std::move(error)));
         }
     }
 }

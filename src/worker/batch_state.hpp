@@ -21,7 +21,8 @@ struct SqlReject {
     uint32_t record;
     pg::Error error;
     std::string message;
-    std::string path; // JSON pointer of the value PostgreSQL could not read; empty = not known
+    std::string path;  // JSON pointer of the value PostgreSQL could not read; empty = not known
+    std::string stage; // of the pipeline, that refused it; empty = the table did
 };
 
 // Progress of one range of the batch within the transaction.

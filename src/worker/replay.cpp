@@ -29,6 +29,9 @@ constexpr int kMaxPartitions = 32; // made in one transaction
 // There is no row, so it stays a letter.
 constexpr store::LetterReason kLeftOut = {
     "data", "sql_error", nullptr, "insert", "a BEFORE trigger of the target left the row out", {}};
+constexpr store::LetterReason kFilteredOut = {
+    "data", "stage_error", nullptr, "filter", "a stage (or a BEFORE trigger) left the row out", {}};
+
 struct DryRun {};
 
 class Step {
@@ -158,7 +161,10 @@ class Step {
             store::PartitionCounts &counts = state_.range(i).counts;
             const bool is_filtered = state_.outcomes[i] == Outcome::kFiltered;
             if (is_filtered || state_.outcomes[i] == Outcome::kRejected) {
-                const store::LetterReason reason = is_filtered ? kLeftOut : ReasonOf(state_, i);
+                const store::LetterReason reason = !is_filtered ? ReasonOf(state_, i)
+                                                   : pipeline_->target.stage_count == 0
+                                                       ? kLeftOut
+                                                       : kFilteredOut;
                 pg::CallPg([&] { store::RefuseLetter(ids_[i], reason, pg::guc_max_replays); });
                 counts.rejects++;
                 continue;

@@ -7,8 +7,8 @@ namespace pulse {
 
 TEST(ErrorClassTest, ARowIsAtFault)
 {
-    for (const char *sqlstate : {"22001", "22003", "22P02", "22P05", "23502", "23505", "23514",
-                                 "23P01", "44000", "P0001", "54000"})
+    for (const char *sqlstate : {"21000", "22001", "22003", "22P02", "22P05", "23502", "23505",
+                                 "23514", "23P01", "44000", "P0001", "54000"})
         EXPECT_EQ(ClassOf(sqlstate), ErrorClass::kData) << sqlstate;
 }
 
