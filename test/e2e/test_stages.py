@@ -26,7 +26,7 @@ def letters(pulse):
 def test_stages_are_exactly_once_through_kills_and_reading_again(pulse):
     pulse.query(TOTALS)
     add_stage(pulse, "no bots", "filter", "SELECT FROM batch WHERE user_id NOT LIKE 'bot%'")
-    add_stage(pulse, "upper", "transform", "SELECT *, upper(event_type) AS event_type FROM batch")
+    add_stage(pulse, "upper", "transform", "SELECT *, upper(event_type) AS event_type, kafka_offset / 2 AS kafka_offset FROM batch")
     add_stage(pulse, "totals", "sink", ADD_UP)
     kinds = ("page_view", "add_to_cart", "checkout")
     records = [event(event_id=str(n), event_type=kinds[n % 3], user_id=f"{'bot' if n % 10 == 0 else 'user'}{n}") for n in range(6000)]

@@ -41,7 +41,7 @@ SELECT version AS before FROM pulse.pipelines \gset
 SELECT pulse.add_stage('shop', 'totals', 'sink', 'INSERT INTO public.totals AS t SELECT event_type, count(*) FROM batch GROUP BY 1
     ON CONFLICT (event_type) DO UPDATE SET count = t.count + EXCLUDED.count;');
 SELECT pulse.add_stage('shop', 'title', 'enrich', 'SELECT batch.*, coalesce(batch.referrer, p.title) AS referrer FROM batch LEFT JOIN public.pages p ON p.url = batch.page_url -- the end');
-SELECT pulse.add_stage('shop', 'lower', 'transform', $$SELECT *, lower(event_type) AS event_type, properties - 'secret' AS properties FROM batch$$, 1);
+SELECT pulse.add_stage('shop', 'lower', 'transform', $$SELECT *, lower(event_type) AS event_type, properties - 'secret' AS properties, 'x' AS kafka_topic FROM batch$$, 1);
 SELECT pulse.add_stage('shop', 'people', 'filter', $$ SELECT FROM batch WHERE user_id !~ '^bot' $$, 1);
 SELECT pulse.add_stage('shop', 'people', 'filter', 'SELECT FROM batch');
 SELECT name, at_position, kind FROM pulse.stages ORDER BY at_position;
@@ -49,7 +49,7 @@ SELECT version > :before AS workers_start_again FROM pulse.pipelines;
 SELECT accepted, rejected FROM pulse.ingest('shop', jsonb_build_array(
     good('{"event_id": "1", "page_url": "/a", "secret": "x", "seen": 1}'), good('{"event_id": "2", "user_id": "bot7"}'),
     good('{"event_id": "3", "event_type": "BUY", "page_url": "/c", "referrer": "here"}'), good('{"event_id": "1"}'), good()));
-SELECT CASE WHEN event_id LIKE 'ingest-%' THEN 'ingest' ELSE event_id END AS event_id, event_type, page_url, referrer, properties, event_timestamp = at AS at
+SELECT CASE WHEN event_id LIKE 'ingest-%' THEN 'ingest' ELSE event_id END AS event_id, event_type, page_url, referrer, properties, event_timestamp = at AS at, kafka_topic
   FROM raw.events, moment ORDER BY 1;
 SELECT * FROM totals ORDER BY 1;
 SELECT event_type, sum(count) FROM live.events_day GROUP BY 1 ORDER BY 1;
