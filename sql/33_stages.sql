@@ -83,3 +83,16 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pulse.drop_stage(text, text) IS 'takes a stage away; the batch in flight commits, then workers start again without it. Errors: 42704';
+
+CREATE FUNCTION pulse._stat_stages(OUT pipeline text, OUT name text, OUT runs bigint, OUT records_in bigint, OUT records_out bigint,
+                                   OUT refused bigint, OUT total_ms double precision)
+    RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stat_stages';
+COMMENT ON FUNCTION pulse._stat_stages() IS 'the counts of pulse.stat_stage';
+
+CREATE VIEW pulse.stat_stage AS
+SELECT s.pipeline, s.name, s.at_position, s.kind, coalesce(r.runs, 0) AS runs, coalesce(r.records_in, 0) AS records_in,
+       coalesce(r.records_out, 0) AS records_out, coalesce(r.refused, 0) AS refused, coalesce(r.total_ms, 0) AS total_ms
+  FROM pulse.stages s LEFT JOIN pulse._stat_stages() r USING (pipeline, name);
+COMMENT ON VIEW pulse.stat_stage IS
+'what stages have done since the server started, by workers, replays and ingest() alike, batches that were rolled back included: runs, records_in,
+records_out (of a sink: rows it wrote), refused (dead letters with stage_error), total_ms (milliseconds of runs that did not fail)';

@@ -18,6 +18,7 @@ constexpr int kMaxPartitions = 4096;
 constexpr int kMaxCommands = 32;
 constexpr int kMaxWriters = 64;
 constexpr int kMaxReplays = 32;
+constexpr int kMaxStageSlots = 512;
 constexpr int kNameBytes = 64;   // NAMEDATALEN
 constexpr int kTopicBytes = 250; // Kafka's limit is 249
 constexpr int kReasonBytes = 400;
@@ -159,6 +160,13 @@ struct ReplaySlot {
     int64_t due, replayed, duplicates, failed;
 };
 
+// A stage of a pipeline (stage_stats.hpp); kept when it is dropped.
+struct StageSlot {
+    char pipeline[kNameBytes]; // empty = free
+    char stage[kNameBytes];
+    int64_t runs, records_in, records_out, refused, spent_us;
+};
+
 struct Shared {
     LWLock *lock;
     int32_t launcher_pid;
@@ -172,6 +180,7 @@ struct Shared {
     WriterSlot writers[kMaxWriters];
     ReplaySlot replays[kMaxReplays];
     SendSlot sends[kMaxSends];
+    StageSlot stages[kMaxStageSlots];
     int64_t outgoing_news; // raised by commits that leave something for the sender
     // See outbox_depth.hpp.
     bool is_outbox_counted;

@@ -193,6 +193,30 @@ PULSE_SQL_FUNCTION(pulse_stat_replays)
     return static_cast<Datum>(0);
 }
 
+PULSE_SQL_FUNCTION(pulse_stat_stages)
+{
+    InitMaterializedSRF(fcinfo, 0);
+    ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    if (pg::shared == nullptr)
+        return static_cast<Datum>(0);
+    pg::StageSlot slot;
+    for (const pg::StageSlot &shared_slot : pg::shared->stages) {
+        CopySlot(&slot, &shared_slot, sizeof(slot));
+        if (slot.pipeline[0] == '\0')
+            break;
+        Datum values[7] = {CStringGetTextDatum(slot.pipeline),
+                           CStringGetTextDatum(slot.stage),
+                           Int64GetDatum(slot.runs),
+                           Int64GetDatum(slot.records_in),
+                           Int64GetDatum(slot.records_out),
+                           Int64GetDatum(slot.refused),
+                           Float8GetDatum(static_cast<double>(slot.spent_us) / 1000.0)};
+        bool nulls[7] = {};
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+    return static_cast<Datum>(0);
+}
+
 PULSE_SQL_FUNCTION(pulse_stat_sends)
 {
     InitMaterializedSRF(fcinfo, 0);

@@ -1,5 +1,7 @@
 #include "store/stages.hpp"
 
+#include "base/clock.hpp"
+#include "pg/stage_stats.hpp"
 #include "store/time.hpp"
 #include "pg/spi.hpp"
 
@@ -313,13 +315,13 @@ RunSelect(InsertJob *job, int index)
         job->staged = rows;
 }
 
-bool
-HasAny(const InsertJob &job, Outcome outcome)
+int64_t
+CountOf(const InsertJob &job, Outcome outcome)
 {
+    int64_t count = 0;
     for (uint32_t i = job.slice.begin; i < job.slice.end; i++)
-        if (job.outcomes[i] == outcome)
-            return true;
-    return false;
+        count += job.outcomes[i] == outcome;
+    return count;
 }
 
 } // namespace
@@ -341,6 +343,7 @@ LoadStages(const PipelineDefinition &definition, Target *target)
                       : strcmp(kind, "filter") == 0 ? StageKind::kFilter
                                                     : StageKind::kTransform;
         stage->body = MemoryContextStrdup(TopMemoryContext, pg::GetText(row, 3));
+        stage->stats = pg::StageStatsOf(definition.name, stage->name);
         target->has_transforms |= stage->kind == StageKind::kTransform;
     }
 }
@@ -366,10 +369,15 @@ CheckStages(const Target &target)
 void
 RunStages(InsertJob *job)
 {
-    for (int i = 0; i < job->target->stage_count && HasAny(*job, Outcome::kPending); i++) {
+    for (int i = 0; i < job->target->stage_count; i++) {
+        const int64_t pending = CountOf(*job, Outcome::kPending);
         job->stage = &job->target->stages[i];
-        if (!IsSink(*job->stage))
-            RunSelect(job, i);
+        if (IsSink(*job->stage) || pending == 0)
+            continue;
+        const int64_t began_us = MonotonicUs();
+        RunSelect(job, i);
+        pg::AddStageRun(job->stage->stats, pending, CountOf(*job, Outcome::kPending),
+                        MonotonicUs() - began_us);
     }
     job->stage = nullptr;
 }
@@ -377,12 +385,16 @@ RunStages(InsertJob *job)
 void
 RunSinks(InsertJob *job)
 {
-    for (int i = 0; i < job->target->stage_count; i++) {
+    const int64_t inserted = job->target->stage_count > 0 ? CountOf(*job, Outcome::kInserted) : 0;
+    for (int i = 0; i < job->target->stage_count && inserted > 0; i++) {
         job->stage = &job->target->stages[i];
-        if (!IsSink(*job->stage) || !HasAny(*job, Outcome::kInserted))
+        if (!IsSink(*job->stage))
             continue;
+        const int64_t began_us = MonotonicUs();
         SPIPlanPtr plan = PlanOf(*job->target, i)->plan;
         InContextOf(*job->stage, [&] { Execute(plan, None_Receiver); });
+        pg::AddStageRun(job->stage->stats, inserted, static_cast<int64_t>(SPI_processed),
+                        MonotonicUs() - began_us);
     }
     job->stage = nullptr;
 }

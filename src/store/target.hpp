@@ -64,7 +64,8 @@ enum class StageKind : uint8_t {
 struct Stage {
     char name[pg::kNameBytes];
     StageKind kind;
-    char *body; // TopMemoryContext
+    char *body;    // TopMemoryContext
+    int32_t stats; // pg::StageStatsOf()
 };
 
 constexpr int kMaxStages = 32;

@@ -5,6 +5,7 @@
 #include "base/error_class.hpp"
 #include "decode/convert.hpp"
 #include "ingest/bisect.hpp"
+#include "pg/stage_stats.hpp"
 #include "pg/xact.hpp"
 #include "store/partitions.hpp"
 #include "worker/batch_leaves.hpp"
@@ -164,6 +165,8 @@ InsertSlice(BatchState *state, ingest::Slice slice, ingest::Bisect *bisect)
             bad = slice.begin;
         if (bad != store::kNoRecord) {
             state->outcomes[bad] = Outcome::kRejected;
+            if (StageOf(job) != nullptr)
+                pg::CallPg([&] { pg::AddStageRefusal(StageOf(job)->stats); });
             state->sql_rejects.push_back(DescribeReject(*state, bad, job, std::move(error)));
         }
     }

@@ -77,6 +77,9 @@ SELECT error_code, stage, sqlstate FROM raw.dlq ORDER BY dlq_id DESC LIMIT 1;
 SELECT * FROM ledger;
 SELECT * FROM wrong;
 
+SELECT name, kind, records_in - records_out AS left_out, refused, total_ms > 0 AS measured FROM pulse.stat_stage WHERE kind <> 'sink' ORDER BY at_position;
+SELECT name, runs > 0 AS ran, records_out, refused FROM pulse.stat_stage WHERE kind = 'sink' ORDER BY at_position;
+
 -- Mended, they come back; one that a filter leaves out stays a letter.
 SELECT pulse.drop_stage('shop', 'ratio'), pulse.drop_stage('shop', 'few');
 UPDATE raw.dlq SET value = convert_to((convert_from(value, 'UTF8')::jsonb || '{"user_id": "bot"}')::text, 'UTF8') WHERE stage = 'few';
