@@ -37,9 +37,12 @@ def produce(pulse, records, codec):
     producer = pulse.broker.producer(compression_type=codec, partitioner="random", acks="1")
     count = 0
     for count, (key, value) in enumerate(records, 1):
-        producer.produce(pulse.topic, value, key)
-        while len(producer) > 20_000:
-            producer.poll(0.01)
+        while True:
+            try:
+                producer.produce(pulse.topic, value, key)
+                break
+            except BufferError:  # the client's queue is full
+                producer.poll(0.1)
     assert producer.flush(120) == 0
     return count
 
