@@ -27,6 +27,10 @@ END
 $$;
 COMMENT ON FUNCTION pulse._change_stages(text) IS 'locks the pipeline against others who change its stages, and makes its workers start again at commit';
 
+CREATE FUNCTION pulse._check_stages(name text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_check_stages';
+COMMENT ON FUNCTION pulse._check_stages(text) IS 'raises unless the stages of the pipeline could be run with its target as it is now';
+
 CREATE FUNCTION pulse.add_stage(pipeline text, name text, kind text, body text, at_position int DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp AS $$
@@ -55,7 +59,7 @@ BEGIN
     place := least(coalesce(at_position, count + 1), count + 1);
     UPDATE pulse.stages s SET at_position = s.at_position + 1 WHERE s.pipeline = add_stage.pipeline AND s.at_position >= place;
     INSERT INTO pulse.stages (pipeline, name, at_position, kind, body) VALUES (pipeline, name, place, kind, body);
-    PERFORM pulse._check_target(pipeline), pulse._wake();
+    PERFORM pulse._check_stages(pipeline), pulse._wake();
 END
 $$;
 COMMENT ON FUNCTION pulse.add_stage(text, text, text, text, int) IS

@@ -38,4 +38,22 @@ InSpi(F &&fn)
         elog(ERROR, "SPI_finish failed");
 }
 
+// Runs it as that role: code of its tables (triggers, defaults, stages) has the role's rights,
+// can't change the role, and what it sets (search_path, time zone) is taken back behind it, for
+// what follows runs as us.
+template <typename F>
+void
+AsRole(Oid role, F &&fn)
+{
+    Oid caller = InvalidOid;
+    int security = 0;
+    GetUserIdAndSecContext(&caller, &security);
+    const int level = NewGUCNestLevel();
+    SetUserIdAndSecContext(role,
+                           security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+    fn();
+    AtEOXact_GUC(false, level);
+    SetUserIdAndSecContext(caller, security);
+}
+
 } // namespace pulse::pg

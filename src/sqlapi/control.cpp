@@ -396,7 +396,6 @@ PULSE_SQL_FUNCTION(pulse_check_target)
         sqlapi::RefuseUnknownPipeline(name);
     store::LoadTarget(definition, store::Scope::kCall, &target);
     store::CheckRowSecurity(target, store::WriterRole(definition));
-    store::CheckStages(target);
     AtEOXact_GUC(true, level);
     if (target.why_unmanaged != nullptr && target.member_count == 1)
         ereport(WARNING, (errmsg("%s has no partitions, and pulse makes none: %s",
@@ -405,6 +404,20 @@ PULSE_SQL_FUNCTION(pulse_check_target)
                                   "pulse makes partitions by range of event_timestamp, timestamptz "
                                   "NOT NULL without default.")));
     PG_RETURN_BOOL(target.tells_duplicates);
+}
+
+PULSE_SQL_FUNCTION(pulse_check_stages)
+{
+    static store::Target target; // large
+    store::PipelineDefinition definition;
+    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    int level = NewGUCNestLevel();
+    if (!store::LoadPipeline(name, store::Scope::kCall, &definition))
+        sqlapi::RefuseUnknownPipeline(name);
+    store::LoadTarget(definition, store::Scope::kCall, &target);
+    store::CheckStages(target);
+    AtEOXact_GUC(true, level);
+    PG_RETURN_VOID();
 }
 
 // Whether a worker would keep counters of a table.

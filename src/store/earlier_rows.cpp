@@ -58,15 +58,10 @@ void
 VisitRows(const Target &target, unsigned int role, const OffsetSpan &span, RowVisitor visit,
           void *argument)
 {
-    Oid caller = InvalidOid;
-    int security = 0;
-    GetUserIdAndSecContext(&caller, &security);
-    SetUserIdAndSecContext(role,
-                           security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-    // A row that a policy hides would become a letter as well: an error is better.
-    (void)set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-                            true, 0, false);
-    pg::InSpi([&] {
+    auto visit_rows = [&] {
+        // A row that a policy hides would become a letter as well: an error is better.
+        (void)set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+                                true, 0, false);
         Datum *topics = static_cast<Datum *>(palloc(sizeof(Datum) * span.topic_count));
         for (int i = 0; i < span.topic_count; i++)
             topics[i] = CStringGetTextDatum(span.topics[i]);
@@ -87,8 +82,8 @@ VisitRows(const Target &target, unsigned int role, const OffsetSpan &span, RowVi
         Portal portal = SPI_cursor_open_with_args(nullptr, sql, 3, types, values, nullptr, true, 0);
         VisitPortal(portal, visit, argument);
         SPI_cursor_close(portal);
-    });
-    SetUserIdAndSecContext(caller, security);
+    };
+    pg::AsRole(role, [&] { pg::InSpi(visit_rows); });
 }
 
 } // namespace pulse::store

@@ -61,18 +61,13 @@ CreateAndAttach(const Target &target, int64_t timestamp)
 void
 EnsurePartition(const Target &target, int64_t timestamp)
 {
-    Oid caller = InvalidOid;
-    int security = 0;
-    GetUserIdAndSecContext(&caller, &security);
-    SetUserIdAndSecContext(target.owner,
-                           security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-    (void)set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-                            true, 0, false);
-    (void)set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true,
-                            0, false);
-    (void)set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-                            true, 0, false);
-    pg::InSpi([&] {
+    auto ensure = [&] {
+        (void)set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+                                true, 0, false);
+        (void)set_config_option("timezone", "UTC", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+                                true, 0, false);
+        (void)set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION,
+                                GUC_ACTION_LOCAL, true, 0, false);
         Datum arguments[2] = {Int32GetDatum(kAdvisoryClass),
                               Int32GetDatum(static_cast<int32>(target.relation))};
         (void)pg::Execute(&lock_target, arguments);
@@ -80,8 +75,8 @@ EnsurePartition(const Target &target, int64_t timestamp)
         AcceptInvalidationMessages();
         if (FindLeaf(target, timestamp) == InvalidOid)
             CreateAndAttach(target, timestamp);
-    });
-    SetUserIdAndSecContext(caller, security);
+    };
+    pg::AsRole(target.owner, [&] { pg::InSpi(ensure); });
 }
 
 bool

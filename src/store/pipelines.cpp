@@ -165,6 +165,16 @@ CreateDefaultPipeline(const char *topics, const char **reason)
     return is_created;
 }
 
+unsigned int
+OwnerOfPulse()
+{
+    Oid relation = get_relname_relid("offsets", get_namespace_oid("pulse", false));
+    Relation offsets = relation_open(relation, AccessShareLock);
+    Oid owner = offsets->rd_rel->relowner;
+    relation_close(offsets, AccessShareLock);
+    return owner;
+}
+
 bool
 SetDesiredState(const char *pipeline, const char *state)
 {
@@ -182,8 +192,15 @@ PruneLogs()
     pg::InSpi([] {
         (void)pg::Execute(&prune_batch_log);
         (void)pg::Execute(&prune_offset_log);
-        (void)pg::Execute(&add_up_replays);
     });
+}
+
+void
+AddUpReplays()
+{
+    (void)set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+                            true, ERROR, false);
+    pg::InSpi([] { (void)pg::Execute(&add_up_replays); });
 }
 
 } // namespace pulse::store

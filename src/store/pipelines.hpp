@@ -25,6 +25,8 @@ struct PipelineRow {
 };
 
 bool ExtensionExists();
+// The role that the tables of pulse belong to.
+unsigned int OwnerOfPulse();
 // Effective settings: the pipeline's own or those of postgresql.conf. Strings live in the caller's
 // memory context. Returns the number of rows in *rows.
 int ReadPipelines(PipelineRow **rows);
@@ -37,7 +39,9 @@ bool CreateDefaultPipeline(const char *topics, const char **reason);
 // 'running', 'paused' or 'stopped'. False when there is no such pipeline.
 bool SetDesiredState(const char *pipeline, const char *state);
 
-// Deletes log rows older than seven days, and adds up what the ledger of replays has from before.
+// Deletes log rows older than seven days.
 void PruneLogs();
+// Adds up what the ledger of replays has from before. Raises 55P03 when somebody has locked it.
+void AddUpReplays();
 
 } // namespace pulse::store

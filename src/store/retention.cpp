@@ -214,17 +214,13 @@ DropExpired(const PipelineDefinition &definition, const Target &target,
         get_partition_parent(expired.leaf, false) != target.relation)
         return false; // detached meanwhile
 
-    Oid caller = InvalidOid;
-    int security = 0;
-    GetUserIdAndSecContext(&caller, &security);
     pg::InSpi([&] {
-        int restricted = security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION;
         Count *counts = nullptr;
         int group_count = 0;
-        SetUserIdAndSecContext(target.owner, restricted);
         int64_t ingested = 0;
-        *rows = CountRows(target, expired.leaf, &counts, &group_count, &ingested);
-        SetUserIdAndSecContext(caller, security);
+        pg::AsRole(target.owner, [&] {
+            *rows = CountRows(target, expired.leaf, &counts, &group_count, &ingested);
+        });
         // A batch locks its offsets before the table: in that order here too, or both would wait.
         // It may hold them for as long as it takes; meanwhile we are in nobody's way.
         SetLockTimeout("2s");
@@ -235,9 +231,9 @@ DropExpired(const PipelineDefinition &definition, const Target &target,
                            TimestampTzGetDatum(expired.upper)};
         (void)pg::Execute(&note_border, border);
         SetLockTimeout("100ms");
-        SetUserIdAndSecContext(target.owner, restricted);
-        pg::ExecuteOnce(psprintf("DROP TABLE %s", QualifiedName(expired.leaf)));
-        SetUserIdAndSecContext(caller, security);
+        pg::AsRole(target.owner, [&] {
+            pg::ExecuteOnce(psprintf("DROP TABLE %s", QualifiedName(expired.leaf)));
+        });
     });
     return true;
 }

@@ -147,29 +147,32 @@ CellDatum(const Cell &cell, const TargetColumn &column, ColumnPlan *plan, Scratc
     elog(ERROR, "unexpected cell");
 }
 
-// ingest-<uuid>: what came by ingest() has no offset.
+// ingest-<uuid>: what came by ingest() has no offset. The same whenever the row is built again.
 int
-WriteRandomId(char *id, Size size)
+WriteRandomId(const InsertJob &job, char *id, Size size)
 {
-    unsigned char bytes[16];
-    if (!pg_strong_random(bytes, sizeof(bytes)))
-        ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("no random bytes to be had")));
+    unsigned char bytes[kIdSeedBytes];
+    memcpy(bytes, job.id_seed, sizeof(bytes));
+    for (int i = 0; i < 4; i++)
+        bytes[12 + i] ^= static_cast<unsigned char>(job.current_record >> (8 * i));
     bytes[6] = (bytes[6] & 0x0F) | 0x40; // version 4
     bytes[8] = (bytes[8] & 0x3F) | 0x80;
     int length = snprintf(id, size, "ingest-");
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < kIdSeedBytes; i++)
         length += snprintf(id + length, size - length,
                            i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x", bytes[i]);
     return length;
 }
 
 Datum
-GeneratedId(const OwnedPartition &partition, int64_t kafka_offset, const TargetColumn &column,
+GeneratedId(const InsertJob &job, const ingest::Record &record, const TargetColumn &column,
             ColumnPlan *plan, Scratch *scratch)
 {
+    const OwnedPartition &partition = *job.partitions[record.range_index];
+    const int64_t kafka_offset = record.kafka_offset;
     char id[pg::kTopicBytes + 64];
     int length =
-        partition.topic[0] == '\0' ? WriteRandomId(id, sizeof(id))
+        partition.topic[0] == '\0' ? WriteRandomId(job, id, sizeof(id))
         : partition.topic_epoch == 0
             ? snprintf(id, sizeof(id), "%s-%d-%lld", partition.topic, partition.partition,
                        static_cast<long long>(kafka_offset))
@@ -318,8 +321,7 @@ BuildRow(RowBuilder *builder, InsertJob *job, const ingest::Record &record, Datu
         if (cell.kind != CellKind::kMissing && cell.kind != CellKind::kNull)
             values[i] = CellDatum(cell, column, plan, scratch);
         else if (column.source == ColumnSource::kEventId)
-            values[i] = GeneratedId(*job->partitions[record.range_index], record.kafka_offset,
-                                    column, plan, scratch);
+            values[i] = GeneratedId(*job, record, column, plan, scratch);
         else
             nulls[i] = true;
         // Input functions of domains check values; NULL and what is built here they don't see.

@@ -3,6 +3,7 @@
 #include "pg/spi.hpp"
 #include "store/dead_letters.hpp"
 #include "store/earlier_rows.hpp"
+#include "store/pipelines.hpp"
 #include "store/offsets.hpp"
 #include "store/positions.hpp"
 #include "store/set_aside.hpp"
@@ -73,17 +74,6 @@ FindRow(const Target &target, Oid role, const char *topic, int64_t kafka_offset,
     PopActiveSnapshot();
 }
 
-// Whoever may skip need not be allowed to read the tables of pulse.
-Oid
-OwnerOfPulse()
-{
-    Oid relation = get_relname_relid("offsets", get_namespace_oid("pulse", false));
-    Relation offsets = relation_open(relation, AccessShareLock);
-    Oid owner = offsets->rd_rel->relowner;
-    relation_close(offsets, AccessShareLock);
-    return owner;
-}
-
 std::string_view
 ViewOf(bool is_there, const std::string &bytes)
 {
@@ -102,6 +92,7 @@ LookForRow(const char *pipeline, const char *topic, int32_t partition, int64_t k
     Oid caller = InvalidOid;
     int security = 0;
     GetUserIdAndSecContext(&caller, &security);
+    // Whoever may skip need not be allowed to read the tables of pulse.
     SetUserIdAndSecContext(OwnerOfPulse(), security | SECURITY_LOCAL_USERID_CHANGE);
     int level = NewGUCNestLevel(); // the pipeline's settings name the role
     pg::InSpi([&] {
@@ -118,7 +109,7 @@ LookForRow(const char *pipeline, const char *topic, int32_t partition, int64_t k
         if (HasCoordinates(target))
             FindRow(target, WriterRole(definition), topic, kafka_offset, &wanted);
     }
-    AtEOXact_GUC(true, level);
+    AtEOXact_GUC(false, level);
     SetUserIdAndSecContext(caller, security);
     return look;
 }

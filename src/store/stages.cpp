@@ -2,6 +2,7 @@
 
 #include "base/clock.hpp"
 #include "pg/stage_stats.hpp"
+#include "store/pipelines.hpp"
 #include "store/time.hpp"
 #include "pg/spi.hpp"
 
@@ -23,6 +24,8 @@ pg::Statement select_stages = {
 
 struct StagePlan {
     SPIPlanPtr plan;
+    SPIPlanPtr body;              // as it is written; null for sinks
+    TupleDesc results;            // of the body, when it was prepared; TopMemoryContext
     int16_t sources[kMaxColumns]; // attribute of the result per column of the target; 0 = left out
     int32_t event_time;           // attribute that must be the record's own; 0 = none
 };
@@ -31,20 +34,36 @@ StagePlan stage_plans[kMaxStages];
 
 // ---- the statement ----
 
+// What is being parsed or run: the body, behind so many characters of ours.
+struct Context {
+    const char *stage;
+    const char *body;
+    int characters_before;
+};
+
 void
-AddContext(void *stage)
+AddContext(void *argument)
 {
-    errcontext("stage \"%s\" of the pipeline", static_cast<const Stage *>(stage)->name);
+    const Context *context = static_cast<const Context *>(argument);
+    if (geterrposition() > 0) { // of the parser, which has seen the body alone
+        internalerrposition(geterrposition());
+        internalerrquery(context->body);
+        errposition(0);
+    } else if (getinternalerrposition() > context->characters_before) {
+        internalerrposition(getinternalerrposition() - context->characters_before);
+        internalerrquery(context->body);
+    }
+    errcontext("stage \"%s\" of the pipeline", context->stage);
 }
 
 // Names the stage in whatever error comes.
 template <class Function>
 void
-InContextOf(const Stage &stage, Function function)
+InContext(const Context &stage, Function function)
 {
     ErrorContextCallback context;
     context.callback = AddContext;
-    context.arg = const_cast<Stage *>(&stage);
+    context.arg = const_cast<Context *>(&stage);
     context.previous = error_context_stack;
     error_context_stack = &context;
     function();
@@ -84,40 +103,74 @@ StatementOf(const Stage &stage)
 }
 
 SPIPlanPtr
-PrepareSql(const char *sql)
+PrepareSql(const Stage &stage, const char *before, const char *body, const char *behind)
 {
-    SPIPlanPtr plan = SPI_prepare(sql, 0, nullptr);
+    const char *sql = psprintf("%s\n%s\n%s", before, body, behind);
+    const Context context = {stage.name, body, pg_mbstrlen(before) + 1};
+    SPIPlanPtr plan = nullptr;
+    InContext(context, [&] { plan = SPI_prepare(sql, 0, nullptr); });
     if (plan == nullptr)
         elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
     return plan;
 }
 
+// The batch under names that no body can mean by mistake.
 const char *
-ColumnsSql(const Target &target)
+NumberedBatchSql(const Target &target)
+{
+    StringInfoData sql;
+    initStringInfo(&sql);
+    appendStringInfoString(&sql, "pulse._batch() AS \"~batch\"(");
+    for (int i = 0; i < target.column_count; i++)
+        appendStringInfo(&sql, "\"~%d\" %s, ", i, BatchTypeSql(target, target.columns[i]));
+    appendStringInfoString(&sql, "\"~record\" int4)");
+    return sql.data;
+}
+
+// Its columns as the body knows them. For a sink they are as the table has them.
+const char *
+ColumnsSql(const Target &target, bool is_sink)
 {
     StringInfoData columns;
     initStringInfo(&columns);
-    for (int i = 0; i < target.column_count; i++)
-        appendStringInfo(&columns, "%sr.%s", i == 0 ? "" : ", ",
-                         quote_identifier(target.columns[i].name));
+    for (int i = 0; i < target.column_count; i++) {
+        const TargetColumn &column = target.columns[i];
+        const char *separator = i == 0 ? "" : ", ";
+        const char *name = quote_identifier(column.name);
+        if (is_sink)
+            appendStringInfo(&columns, "%sCAST(\"~batch\".\"~%d\" AS %s) AS %s", separator, i,
+                             column.type_name, name);
+        else
+            appendStringInfo(&columns, "%s\"~batch\".\"~%d\" AS %s", separator, i, name);
+    }
     return columns.data;
 }
 
 // Every record by itself, so that it is known which one a row is made of; for the planner it is a
 // join with the batch.
 const char *
-FromSql(const Target &target, const char *body)
+FromSql(const Target &target)
 {
-    return psprintf(" FROM pulse._batch() AS r(%s) CROSS JOIN LATERAL (WITH batch AS (SELECT %s) "
-                    "SELECT * FROM (\n%s\n) AS body) AS s",
-                    BatchDefinitionsSql(target), ColumnsSql(target), body);
+    return psprintf(" FROM %s CROSS JOIN LATERAL (WITH batch AS (SELECT %s) SELECT * FROM (",
+                    NumberedBatchSql(target), ColumnsSql(target, false));
 }
 
-SPIPlanPtr
-PrepareSink(const Target &target, const char *body)
+void
+PrepareSink(const Target &target, const Stage &stage, const char *body, StagePlan *prepared)
 {
-    return PrepareSql(psprintf("WITH batch AS (SELECT %s FROM pulse._batch() AS r(%s))\n%s",
-                               ColumnsSql(target), BatchDefinitionsSql(target), body));
+    const char *before = psprintf("WITH batch AS (SELECT %s FROM %s)", ColumnsSql(target, true),
+                                  NumberedBatchSql(target));
+    prepared->plan = PrepareSql(stage, before, body, "");
+    const CachedPlanSource *source =
+        linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(prepared->plan));
+    const Query *query = linitial_node(Query, source->query_list);
+    if (query->resultRelation > 0 &&
+        IsMember(target, rt_fetch(query->resultRelation, query->rtable)->relid))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("a sink must not write into %s, the target of the pipeline",
+                               target.qualified_name),
+                        errhint("Its rows would be in no ledger: use a transform, or another "
+                                "table.")));
 }
 
 // The last of that name: SELECT *, lower(event_type) AS event_type. -1 = none.
@@ -147,76 +200,114 @@ CheckNames(const Target &target, TupleDesc results)
 }
 
 const char *
-ValueSql(const TargetColumn &column, TupleDesc results, int result)
+ValueSql(const Target &target, const TargetColumn &column, TupleDesc results, int result)
 {
-    const char *type = format_type_extended(column.type_oid, -1, FORMAT_TYPE_TYPEMOD_GIVEN);
-    if (result < 0) // the domain may not allow it
-        return psprintf("CAST(NULL AS %s)", type);
     Oid found = TupleDescAttr(results, result)->atttypid;
-    if (!can_coerce_type(1, &found, &column.type_oid, COERCION_ASSIGNMENT))
+    Oid wanted = getBaseType(column.type_oid);
+    if (!can_coerce_type(1, &found, &wanted, COERCION_ASSIGNMENT))
         ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
                         errmsg("column \"%s\" is of type %s, the stage returns %s", column.name,
                                format_type_be(column.type_oid), format_type_be(found)),
                         errhint("Cast it.")));
-    return psprintf("CAST(s.\"~%d\" AS %s)", result, type);
+    return psprintf("CAST(s.\"~%d\" AS %s)", result, BatchTypeSql(target, column));
 }
 
 void
-PrepareSelect(const Target &target, StageKind kind, const char *body, StagePlan *prepared)
+PrepareSelect(const Target &target, const Stage &stage, const char *body, StagePlan *prepared)
 {
-    const char *from = FromSql(target, body);
-    SPIPlanPtr as_is = PrepareSql(psprintf("SELECT r.\"~record\", s.*%s", from));
+    const char *from = FromSql(target);
+    prepared->body = PrepareSql(stage, psprintf("SELECT \"~batch\".\"~record\", s.*%s", from), body,
+                                ") AS body) AS s");
     TupleDesc results =
-        linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(as_is))->resultDesc;
-    StringInfoData values;
-    initStringInfo(&values);
-    appendStringInfoString(&values, "SELECT r.\"~record\"");
-    if (kind == StageKind::kTransform) {
+        linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(prepared->body))->resultDesc;
+    StringInfoData before, behind;
+    initStringInfo(&before);
+    initStringInfo(&behind);
+    appendStringInfoString(&before, "SELECT \"~batch\".\"~record\"");
+    if (stage.kind == StageKind::kTransform) {
         CheckNames(target, results);
         int16_t attribute = 1;
         for (int i = 0; i < target.column_count; i++) {
             const TargetColumn &column = target.columns[i];
-            int result = FindResult(results, column.name);
-            if (column.cell_index < 0 || (result < 0 && (!column.is_domain || column.has_default)))
+            const int result = FindResult(results, column.name);
+            if (column.cell_index < 0 || result < 0)
                 continue;
-            appendStringInfo(&values, ", %s", ValueSql(column, results, result));
+            appendStringInfo(&before, ", %s", ValueSql(target, column, results, result));
             prepared->sources[i] = ++attribute;
             if (column.is_event_time && target.is_managed)
                 prepared->event_time = attribute;
         }
     }
-    appendStringInfoString(&values, from);
+    appendStringInfoString(&before, from);
+    appendStringInfoString(&behind, ") AS body) AS s");
     for (int i = 1; i < results->natts; i++)
-        appendStringInfo(&values, "%s\"~%d\"", i == 1 ? "(" : ", ", i);
+        appendStringInfo(&behind, "%s\"~%d\"", i == 1 ? "(" : ", ", i);
     if (results->natts > 1)
-        appendStringInfoChar(&values, ')');
-    SPI_freeplan(as_is);
-    prepared->plan = PrepareSql(values.data);
+        appendStringInfoChar(&behind, ')');
+    prepared->plan = PrepareSql(stage, before.data, body, behind.data);
+    prepared->results = results;
 }
 
 void
 Prepare(const Target &target, const Stage &stage, StagePlan *prepared)
 {
     *prepared = {};
-    InContextOf(stage, [&] {
-        const char *body = StatementOf(stage);
-        if (IsSink(stage))
-            prepared->plan = PrepareSink(target, body);
-        else
-            PrepareSelect(target, stage.kind, body, prepared);
-    });
+    const char *body = nullptr;
+    InContext({stage.name, stage.body, 0}, [&] { body = StatementOf(stage); });
+    if (IsSink(stage))
+        PrepareSink(target, stage, body, prepared);
+    else
+        PrepareSelect(target, stage, body, prepared);
+}
+
+void
+Forget(StagePlan *prepared)
+{
+    if (prepared->plan != nullptr)
+        SPI_freeplan(prepared->plan);
+    if (prepared->body != nullptr)
+        SPI_freeplan(prepared->body);
+    if (prepared->results != nullptr)
+        FreeTupleDesc(prepared->results);
+    *prepared = {};
+}
+
+// A column was added to a table of which the body takes all (*), say: its results have other places
+// now. Looking locks the tables, so it stays so until the transaction ends.
+bool
+HasOtherResults(const Stage &stage, const StagePlan &prepared)
+{
+    if (prepared.body == nullptr)
+        return false;
+    CachedPlan *plan = nullptr;
+    InContext({stage.name, stage.body, INT_MAX},
+              [&] { plan = SPI_plan_get_cached_plan(prepared.body); });
+    TupleDesc results =
+        linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(prepared.body))->resultDesc;
+    const bool is_other = !equalTupleDescs(results, prepared.results);
+    if (plan != nullptr)
+        ReleaseCachedPlan(plan, CurrentResourceOwner);
+    return is_other;
 }
 
 StagePlan *
 PlanOf(const Target &target, int index)
 {
+    static StagePlan fresh; // large
     StagePlan *prepared = &stage_plans[index];
-    if (prepared->plan == nullptr) {
-        StagePlan fresh;
-        Prepare(target, target.stages[index], &fresh);
-        SPI_keepplan(fresh.plan);
-        *prepared = fresh;
+    if (prepared->plan != nullptr && !HasOtherResults(target.stages[index], *prepared))
+        return prepared;
+    Forget(prepared);
+    Prepare(target, target.stages[index], &fresh);
+    if (fresh.results != nullptr) {
+        MemoryContext outer = MemoryContextSwitchTo(TopMemoryContext);
+        fresh.results = CreateTupleDescCopy(fresh.results);
+        MemoryContextSwitchTo(outer);
     }
+    SPI_keepplan(fresh.plan);
+    if (fresh.body != nullptr)
+        SPI_keepplan(fresh.body);
+    *prepared = fresh;
     return prepared;
 }
 
@@ -291,7 +382,9 @@ Execute(SPIPlanPtr plan, DestReceiver *receiver)
 {
     SPIExecuteOptions options = {};
     options.dest = receiver;
+    const int level = NewGUCNestLevel(); // what one stage sets is no other's affair
     int result = SPI_execute_plan_extended(plan, &options);
+    AtEOXact_GUC(false, level);
     if (result < 0)
         elog(ERROR, "could not run the stage: %s", SPI_result_code_string(result));
 }
@@ -306,7 +399,8 @@ RunSelect(InsertJob *job, int index)
     rows->sources = plan->sources;
     bool *is_seen = static_cast<bool *>(palloc0(sizeof(bool) * count));
     current_run = {job, plan, rows, is_seen, CurrentMemoryContext};
-    InContextOf(*job->stage, [&] { Execute(plan->plan, &staged_receiver); });
+    InContext({job->stage->name, job->stage->body, INT_MAX},
+              [&] { Execute(plan->plan, &staged_receiver); });
     current_run = {};
     for (uint32_t i = 0; i < count; i++)
         if (!is_seen[i] && job->outcomes[job->slice.begin + i] == Outcome::kPending)
@@ -330,13 +424,15 @@ void
 LoadStages(const PipelineDefinition &definition, Target *target)
 {
     Datum name = CStringGetTextDatum(definition.name);
-    uint64 count = pg::Execute(&select_stages, &name);
+    uint64 count = 0;
+    // Whoever may make pipelines need not be allowed to read the stages of others.
+    pg::AsRole(OwnerOfPulse(), [&] { count = pg::Execute(&select_stages, &name); });
     if (count > kMaxStages)
         ereport(ERROR,
                 (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
                  errmsg("pipeline \"%s\" has more than %d stages", definition.name, kMaxStages)));
     for (uint64 row = 0; row < count; row++) {
-        Stage *stage = &target->stages[target->stage_count++];
+        Stage *stage = &target->stages[row];
         const char *kind = pg::GetText(row, 2);
         pg::CopyText(stage->name, sizeof(stage->name), pg::GetText(row, 1));
         stage->kind = strcmp(kind, "sink") == 0     ? StageKind::kSink
@@ -345,6 +441,8 @@ LoadStages(const PipelineDefinition &definition, Target *target)
         stage->body = MemoryContextStrdup(TopMemoryContext, pg::GetText(row, 3));
         stage->stats = pg::StageStatsOf(definition.name, stage->name);
         target->has_transforms |= stage->kind == StageKind::kTransform;
+        target->sink_count += IsSink(*stage);
+        target->stage_count++;
     }
 }
 
@@ -392,7 +490,8 @@ RunSinks(InsertJob *job)
             continue;
         const int64_t began_us = MonotonicUs();
         SPIPlanPtr plan = PlanOf(*job->target, i)->plan;
-        InContextOf(*job->stage, [&] { Execute(plan, None_Receiver); });
+        InContext({job->stage->name, job->stage->body, INT_MAX},
+                  [&] { Execute(plan, None_Receiver); });
         pg::AddStageRun(job->stage->stats, inserted, static_cast<int64_t>(SPI_processed),
                         MonotonicUs() - began_us);
     }
@@ -423,11 +522,8 @@ LayStagedOver(const InsertJob &job, uint32_t record, Datum *values, bool *nulls)
 void
 ForgetStagePlans()
 {
-    for (StagePlan &prepared : stage_plans) {
-        if (prepared.plan != nullptr)
-            SPI_freeplan(prepared.plan);
-        prepared.plan = nullptr;
-    }
+    for (StagePlan &prepared : stage_plans)
+        Forget(&prepared);
 }
 
 } // namespace pulse::store

@@ -11,8 +11,7 @@ namespace pulse::store {
 
 namespace {
 
-constexpr char kDisabledRule = 'D';            // pg_rewrite.ev_enabled
-constexpr uint32_t kMaxCounterKeyBytes = 1000; // two of them in one B-tree entry
+constexpr char kDisabledRule = 'D'; // pg_rewrite.ev_enabled
 
 pg::Statement select_pipeline = {
     "SELECT target, owner, version, settings->>'partition_by',"

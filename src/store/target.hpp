@@ -13,6 +13,7 @@ namespace pulse::store {
 constexpr int kMaxColumns = 400;
 constexpr int kMaxPointerBytes = 256;
 constexpr int kMaxTopics = 256;
+constexpr uint32_t kMaxCounterKeyBytes = 1000; // event_type, user_id: two in one B-tree entry
 
 // What fills a column.
 enum class ColumnSource : uint8_t {
@@ -101,6 +102,7 @@ struct Target {
     char *schema;             // the pipeline's JSON Schema; TopMemoryContext or null
     Stage stages[kMaxStages]; // in the order in which they run
     int32_t stage_count;
+    int32_t sink_count;
     bool has_transforms;
     int32_t column_count;
     int32_t cell_count;

@@ -55,9 +55,9 @@ DuplicatesSql(const Target &target, Oid relation)
     initStringInfo(&sql);
     appendStringInfoString(&sql, "SELECT b.\"~record\" FROM (SELECT b.\"~record\"");
     for (int i = 0; i < target.column_count; i++)
-        if (target.columns[i].is_of_key)
-            appendStringInfo(&sql, ", %s AS %s", ValueSql(target.columns[i]),
-                             quote_identifier(target.columns[i].name));
+        if (target.columns[i].is_of_key) // as it is in the table
+            appendStringInfo(&sql, ", CAST(%s AS %s) AS %s", ValueSql(target.columns[i]),
+                             target.columns[i].type_name, quote_identifier(target.columns[i].name));
     appendStringInfo(&sql,
                      " FROM pulse._batch() AS b(%s)) b WHERE b.\"~record\" >= 0"
                      " AND EXISTS (SELECT FROM %s t WHERE true",
@@ -154,6 +154,11 @@ CopyText(Datum value, int32_t *length)
 {
     text *source = DatumGetTextPP(value);
     *length = static_cast<int32_t>(VARSIZE_ANY_EXHDR(source));
+    if (*length > static_cast<int32_t>(kMaxCounterKeyBytes))
+        ereport(ERROR,
+                (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+                 errmsg("event_type or user_id is too long to be counted"),
+                 errdetail("It has %d bytes, the limit is %u.", *length, kMaxCounterKeyBytes)));
     char *copy = static_cast<char *>(MemoryContextAlloc(TopTransactionContext, *length + 1));
     memcpy(copy, VARDATA_ANY(source), *length);
     return copy;
@@ -186,7 +191,9 @@ ReceiveInserted(TupleTableSlot *slot, DestReceiver *)
                             errmsg("column \"%s\" of an event that is counted is null",
                                    NameStr(TupleDescAttr(slot->tts_tupleDescriptor, i)->attname))));
     if (job->stored_event_count == job->stored_event_capacity) {
-        job->stored_event_capacity = Max(1024, job->stored_event_capacity * 2);
+        job->stored_event_capacity =
+            Max(static_cast<int32_t>(Min(1024u, job->slice.end - job->slice.begin)),
+                job->stored_event_capacity * 2);
         Size bytes = sizeof(StoredEvent) * job->stored_event_capacity;
         job->stored_events = static_cast<StoredEvent *>(
             job->stored_events == nullptr ? MemoryContextAlloc(TopTransactionContext, bytes)
@@ -195,6 +202,9 @@ ReceiveInserted(TupleTableSlot *slot, DestReceiver *)
     StoredEvent *event = &job->stored_events[job->stored_event_count++];
     *event = {};
     event->event_timestamp = DatumGetTimestampTz(slot->tts_values[0]);
+    if (TIMESTAMP_NOT_FINITE(event->event_timestamp))
+        ereport(ERROR, (errcode(ERRCODE_DATETIME_FIELD_OVERFLOW),
+                        errmsg("event_timestamp of an event that is counted is infinite")));
     event->event_type = CopyText(slot->tts_values[1], &event->event_type_bytes);
     if (slot->tts_tupleDescriptor->natts > 2)
         event->user_id = CopyText(slot->tts_values[2], &event->user_id_bytes);
@@ -234,10 +244,11 @@ FillStore(InsertJob *job, Tuplestorestate *store, TupleDesc descriptor)
 {
     const Target &target = *job->target;
     bool is_expected = descriptor->natts == target.column_count + 1;
-    for (int i = 0; is_expected && i <= target.column_count; i++)
-        is_expected =
-            TupleDescAttr(descriptor, i)->atttypid ==
-            (i < target.column_count ? target.columns[i].type_oid : static_cast<Oid>(INT4OID));
+    for (int i = 0; is_expected && i <= target.column_count; i++) {
+        const Oid wanted = i < target.column_count ? target.columns[i].type_oid : INT4OID;
+        const Oid found = TupleDescAttr(descriptor, i)->atttypid;
+        is_expected = found == wanted || found == getBaseType(wanted);
+    }
     if (!is_expected)
         ereport(ERROR,
                 (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
@@ -304,20 +315,22 @@ RunPlan(const InsertJob &job, Use use, DestReceiver *receiver)
 
 } // namespace
 
-// What stages return is not cut to the column's length, so the type does not say so: the INSERT
-// does it then.
+const char *
+BatchTypeSql(const Target &target, const TargetColumn &column)
+{
+    return target.has_transforms
+               ? format_type_extended(getBaseType(column.type_oid), -1, FORMAT_TYPE_TYPEMOD_GIVEN)
+               : column.type_name;
+}
+
 const char *
 BatchDefinitionsSql(const Target &target)
 {
     StringInfoData definitions;
     initStringInfo(&definitions);
-    for (int i = 0; i < target.column_count; i++) {
-        const TargetColumn &column = target.columns[i];
-        appendStringInfo(&definitions, "%s %s, ", quote_identifier(column.name),
-                         target.has_transforms
-                             ? format_type_extended(column.type_oid, -1, FORMAT_TYPE_TYPEMOD_GIVEN)
-                             : column.type_name);
-    }
+    for (int i = 0; i < target.column_count; i++)
+        appendStringInfo(&definitions, "%s %s, ", quote_identifier(target.columns[i].name),
+                         BatchTypeSql(target, target.columns[i]));
     appendStringInfoString(&definitions, "\"~record\" int4");
     return definitions.data;
 }
@@ -325,32 +338,36 @@ BatchDefinitionsSql(const Target &target)
 void
 InsertRows(InsertJob *job)
 {
-    Oid caller = InvalidOid;
-    int security = 0;
-    GetUserIdAndSecContext(&caller, &security);
-    SetUserIdAndSecContext(job->role,
-                           security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
     current_job = job;
     SetCurrent(job, kNoRecord);
     job->current_column = kNoColumn;
-    pg::InSpi([&] {
-        RunStages(job);
-        if (HasPending(*job))
-            RunPlan(*job, job->expects_duplicates ? Use::kInsertNew : Use::kInsert,
-                    &inserted_receiver);
-        // A row left out is a duplicate, or a trigger's doing: then the key is not there.
-        if (HasPending(*job) && job->expects_duplicates && job->target->has_row_triggers &&
-            job->target->conflict_key_count > 0)
-            RunPlan(*job, Use::kSelectDuplicates, &duplicate_receiver);
-        RunSinks(job);
+    pg::AsRole(job->role, [job] {
+        pg::InSpi([job] {
+            RunStages(job);
+            if (HasPending(*job))
+                RunPlan(*job, job->expects_duplicates ? Use::kInsertNew : Use::kInsert,
+                        &inserted_receiver);
+            // A row left out is a duplicate, or a trigger's doing: then the key is not there.
+            if (HasPending(*job) && job->expects_duplicates && job->target->has_row_triggers &&
+                job->target->conflict_key_count > 0)
+                RunPlan(*job, Use::kSelectDuplicates, &duplicate_receiver);
+            RunSinks(job);
+        });
     });
     current_job = nullptr;
-    SetUserIdAndSecContext(caller, security);
 
     Outcome left_out = job->target->has_row_triggers ? Outcome::kFiltered : Outcome::kDuplicate;
     for (uint32_t i = job->slice.begin; i < job->slice.end; i++)
         if (job->outcomes[i] == Outcome::kPending)
             job->outcomes[i] = left_out;
+}
+
+void
+FreeStoredEvent(const StoredEvent &event)
+{
+    pfree(const_cast<char *>(event.event_type));
+    if (event.user_id != nullptr)
+        pfree(const_cast<char *>(event.user_id));
 }
 
 void

@@ -23,6 +23,7 @@ struct StoredEvent {
     int32_t user_id_bytes;
 };
 
+constexpr int kIdSeedBytes = 16;
 constexpr uint32_t kNoRecord = UINT32_MAX;
 constexpr int32_t kNoColumn = -1;
 
@@ -34,7 +35,9 @@ struct InsertJob {
     unsigned int leaf;       // 0 = through the target itself
     bool expects_duplicates; // false: a plain INSERT, which a duplicate fails with 23505
     unsigned int role;
-    int64_t ingested_at;       // TimestampTz
+    int64_t ingested_at; // TimestampTz
+    const unsigned char
+        *id_seed;              // kIdSeedBytes at random, for what came without an id or an offset
     Outcome *outcomes;         // per record of the batch; only kPending ones are written
     const Stage *stage;        // the one under way, also when an error came from it; else null
     struct StagedRows *staged; // what the stages have made of the pending records; null = nothing
@@ -51,13 +54,17 @@ struct InsertJob {
 // anyway counts as that). On error the outcomes of the slice are to be reset by the caller.
 void InsertRows(InsertJob *job);
 
-// The column definition list of pulse._batch().
+// The column definition list of pulse._batch(). With transforms the types claim no length and no
+// domain, which nothing has checked then: the INSERT does.
 const char *BatchDefinitionsSql(const Target &target);
+const char *BatchTypeSql(const Target &target, const TargetColumn &column);
 
 // The job of the INSERT under way, or null.
 InsertJob *CurrentInsertJob();
 // To be called when InsertRows() raised.
 void ForgetInsertJob();
+
+void FreeStoredEvent(const StoredEvent &event);
 
 // Plans name columns: to be called when the target was loaded again.
 void ForgetInsertPlans();

@@ -41,6 +41,7 @@ JobFor(BatchState *state, ingest::Slice slice, bool expects_duplicates)
     job.expects_duplicates = expects_duplicates;
     job.role = state->pipeline->role;
     job.ingested_at = state->ingested_at;
+    job.id_seed = state->id_seed.data();
     job.outcomes = state->outcomes.data();
     job.current_record = store::kNoRecord;
     job.current_column = store::kNoColumn;
@@ -72,6 +73,8 @@ Insert(BatchState *state, store::InsertJob *job)
     }
     for (int i = 0; i < job->stored_event_count; i++)
         state->stored_events.push_back(job->stored_events[i]);
+    if (job->stored_events != nullptr)
+        pg::CallPg([&] { pfree(job->stored_events); });
 }
 
 void
@@ -98,9 +101,10 @@ IsMissingPartition(BatchState *state, const pg::Error &error)
 }
 
 bool
-IsOfOneRow(BatchState *state, const pg::Error &error)
+IsOfOneRow(BatchState *state, const store::InsertJob &job, const pg::Error &error)
 {
-    return ClassOf(error.sqlstate) == ErrorClass::kData && !IsMissingPartition(state, error);
+    return ClassOf(error.sqlstate) == ErrorClass::kData &&
+           (StageOf(job) != nullptr || !IsMissingPartition(state, error));
 }
 
 // All at once without looking for duplicates; false when a row is one (or bad), and nothing
@@ -114,7 +118,7 @@ TryPlainInsert(BatchState *state)
         state->pipeline->plain_inserts.Worked();
         return true;
     } catch (const pg::Error &error) {
-        if (!IsOfOneRow(state, error))
+        if (!IsOfOneRow(state, job, error))
             throw;
         ResetOutcomes(state, job.slice);
         if (error.sqlstate == "23505")
@@ -148,28 +152,38 @@ DescribeReject(const BatchState &state, uint32_t record, const store::InsertJob 
     return reject;
 }
 
+// Marks the record that an error was about, once it is known which.
+void
+Reject(BatchState *state, const store::InsertJob &job, ingest::Bisect *bisect, pg::Error error)
+{
+    uint32_t bad = job.current_record;
+    if (bad != store::kNoRecord)
+        bisect->FailedAt(bad);
+    else if (bisect->FailedSomewhere())
+        bad = job.slice.begin;
+    if (bad == store::kNoRecord)
+        return;
+    state->outcomes[bad] = Outcome::kRejected;
+    if (StageOf(job) != nullptr)
+        pg::CallPg([&] { pg::AddStageRefusal(StageOf(job)->stats); });
+    state->sql_rejects.push_back(DescribeReject(*state, bad, job, std::move(error)));
+}
+
 void
 InsertSlice(BatchState *state, ingest::Slice slice, ingest::Bisect *bisect)
 {
     store::InsertJob job = JobFor(state, slice, true);
+    pg::Error error;
     try {
         Insert(state, &job);
-    } catch (pg::Error &error) {
-        if (!IsOfOneRow(state, error))
+        return;
+    } catch (pg::Error &caught) {
+        if (!IsOfOneRow(state, job, caught))
             throw;
-        ResetOutcomes(state, slice);
-        uint32_t bad = job.current_record;
-        if (bad != store::kNoRecord)
-            bisect->FailedAt(bad);
-        else if (bisect->FailedSomewhere())
-            bad = slice.begin;
-        if (bad != store::kNoRecord) {
-            state->outcomes[bad] = Outcome::kRejected;
-            if (StageOf(job) != nullptr)
-                pg::CallPg([&] { pg::AddStageRefusal(StageOf(job)->stats); });
-            state->sql_rejects.push_back(DescribeReject(*state, bad, job, std::move(error)));
-        }
+        error = std::move(caught);
     }
+    ResetOutcomes(state, slice);
+    Reject(state, job, bisect, std::move(error));
 }
 
 } // namespace

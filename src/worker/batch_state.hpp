@@ -2,6 +2,7 @@
 // other. batch_transaction.cpp runs them in order. Regime: C++.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <unordered_set>
@@ -55,6 +56,7 @@ struct BatchState {
     std::vector<store::StoredEvent> stored_events;
     int64_t ingested_at = 0;
     std::string reject_example;
+    std::array<unsigned char, store::kIdSeedBytes> id_seed; // random; of what came by ingest()
 };
 
 } // namespace pulse::worker

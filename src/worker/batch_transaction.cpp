@@ -31,7 +31,7 @@ class BatchTransaction {
                      uint32_t end, BatchLog *log, const volatile bool *is_stale)
         : pipeline_(pipeline), batch_(batch), log_(log),
           is_stale_(is_stale), state_{pipeline, batch, begin, end, begin, {}, {},
-                                      {},       {},    {},    {},  0,     {}}
+                                      {},       {},    {},    {},  0,     {}, {}}
     {
     }
 

@@ -289,6 +289,11 @@ class Coordinator {
             pruned_at_ = now;
             prune_outbox_at_ = now;
             pg::InTransaction([] { pg::CallPg([] { store::PruneLogs(); }); });
+            try {
+                pg::InTransaction([] { pg::CallPg([] { store::AddUpReplays(); }); });
+            } catch (const pg::Error &) {
+                // Somebody has locked the table: next time.
+            }
         }
         if (now < prune_outbox_at_)
             return;

@@ -71,7 +71,7 @@ class Call {
             writer_ = pg::RegisterSessionWriter();
             pipeline_->slot = kFirstCounterSlot - writer_;
             ingested_at_ = GetCurrentTimestamp();
-            if (pipeline_->target.has_deferrable)
+            if (pipeline_->target.has_deferrable || pipeline_->target.sink_count > 0)
                 pg::InSpi([] { pg::ExecuteOnce("SET CONSTRAINTS ALL IMMEDIATE"); });
         });
         pipeline_->mapping = MappingOf(pipeline_->target);
@@ -102,10 +102,11 @@ class Call {
     void Write(const ingest::Batch &batch)
     {
         const uint32_t count = static_cast<uint32_t>(batch.records.size());
-        BatchState state{pipeline_, batch, 0, count, 0, {}, {}, {}, {}, {}, {}, 0, {}};
+        BatchState state{pipeline_, batch, 0, count, 0, {}, {}, {}, {}, {}, {}, 0, {}, {}};
         store::OwnedPartition none{}; // its empty topic says that there is no record
         none.partition = -1;
         state.ingested_at = ingested_at_;
+        pg::CallPg([&] { MakeIdSeed(state.id_seed.data()); });
         state.range_partitions.push_back(&none);
         state.ranges.emplace_back();
         state.ranges.back().partition = &none;
@@ -123,6 +124,10 @@ class Call {
             AddToCounters(&state);
             for (uint32_t i = state.begin; i < state.reached; i++)
                 Count(state.outcomes[i]);
+            pg::CallPg([&] {
+                for (const store::StoredEvent &event : state.stored_events)
+                    store::FreeStoredEvent(event); // the caller's transaction may be long
+            });
         }
         pipeline_->plain_inserts.BatchDone();
     }

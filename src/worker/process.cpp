@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "pg/guc.hpp"
+#include "pg/safe_settings.hpp"
 #include "pg/wait.hpp"
 #include "worker/status.hpp"
 #include "pg/spi.hpp"
@@ -40,24 +41,19 @@ pg::Statement stop_pipeline = {
 void
 SetSafeSession()
 {
-    struct {
-        const char *name;
-        const char *value;
-    } const settings[] = {
-        {"search_path", "pg_catalog, pg_temp"},
+    const pg::SafeSetting settings[] = {
         {"session_replication_role", "origin"},
         {"default_transaction_read_only", "off"},
         {"default_transaction_isolation", "read committed"},
-        {"row_security", "off"},
         {"lock_timeout", kLockTimeout},
         {"statement_timeout", "0"},
         {"idle_in_transaction_session_timeout", "0"},
         {"application_name", "pulse"},
-        {"DateStyle", "ISO, YMD"},
-        {"TimeZone", "UTC"},
         {"jit", "off"},
     };
-    for (const auto &setting : settings)
+    for (const pg::SafeSetting &setting : pg::kSafeSettings)
+        SetConfigOption(setting.name, setting.value, PGC_SUSET, PGC_S_OVERRIDE);
+    for (const pg::SafeSetting &setting : settings)
         SetConfigOption(setting.name, setting.value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 

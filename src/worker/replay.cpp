@@ -39,7 +39,7 @@ class Step {
     Step(const ReplayRequest &request, int64_t after_id, int limit)
         : request_(request), after_id_(after_id), limit_(limit),
           pipeline_(&SessionPipeline()), state_{pipeline_, batch_, 0,  0,  0, {}, {},
-                                                {},        {},     {}, {}, 0, {}}
+                                                {},        {},     {}, {}, 0, {}, {}}
     {
     }
 
@@ -141,8 +141,10 @@ class Step {
         pg::CallPg([this] {
             writer_ = pg::RegisterSessionWriter();
             state_.ingested_at = GetCurrentTimestamp();
+            MakeIdSeed(state_.id_seed.data());
             // Constraints that wait for the caller's own commit are the caller's.
-            if (request_.may_commit || pipeline_->target.has_deferrable)
+            if (request_.may_commit || pipeline_->target.has_deferrable ||
+                pipeline_->target.sink_count > 0)
                 pg::InSpi([] { pg::ExecuteOnce("SET CONSTRAINTS ALL IMMEDIATE"); });
         });
         state_.reached = InsertBatchRows(&state_);
@@ -161,10 +163,7 @@ class Step {
             store::PartitionCounts &counts = state_.range(i).counts;
             const bool is_filtered = state_.outcomes[i] == Outcome::kFiltered;
             if (is_filtered || state_.outcomes[i] == Outcome::kRejected) {
-                const store::LetterReason reason = !is_filtered ? ReasonOf(state_, i)
-                                                   : pipeline_->target.stage_count == 0
-                                                       ? kLeftOut
-                                                       : kFilteredOut;
+                const store::LetterReason reason = is_filtered ? LeftOut() : ReasonOf(state_, i);
                 pg::CallPg([&] { store::RefuseLetter(ids_[i], reason, pg::guc_max_replays); });
                 counts.rejects++;
                 continue;
@@ -183,6 +182,12 @@ class Step {
         result_.settled = static_cast<int>(state_.reached);
         if (state_.reached > 0)
             result_.last_id = ids_[state_.reached - 1];
+    }
+
+    const store::LetterReason &LeftOut() const
+    {
+        const store::Target &target = pipeline_->target;
+        return target.stage_count > target.sink_count ? kFilteredOut : kLeftOut;
     }
 
     // PG regime.

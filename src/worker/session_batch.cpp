@@ -1,5 +1,6 @@
 #include "worker/session_batch.hpp"
 
+#include "pg/safe_settings.hpp"
 #include "pg/xact.hpp"
 #include "store/partitions.hpp"
 #include "store/replays.hpp"
@@ -20,10 +21,16 @@ SessionPipeline()
 void
 LoadSessionPipeline(const char *name, int slot, PipelineState *pipeline)
 {
-    (void)set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-                            GUC_ACTION_SAVE, true, 0, false);
-    (void)set_config_option("row_security", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-                            true, 0, false);
+    // It would change the pipeline and the plans under the statement that runs.
+    if (store::CurrentInsertJob() != nullptr)
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                 errmsg("events cannot be ingested or replayed while rows of a batch are written"),
+                 errhint("Look in the triggers, defaults and stages of the target for a call of "
+                         "pulse.ingest() or pulse.dlq_replay().")));
+    for (const pg::SafeSetting &setting : pg::kSafeSettings)
+        (void)set_config_option(setting.name, setting.value, PGC_USERSET, PGC_S_SESSION,
+                                GUC_ACTION_SAVE, true, 0, false);
     if (!store::HoldPipeline(name) ||
         !store::LoadPipeline(name, store::Scope::kCall, &pipeline->definition))
         ereport(ERROR,
@@ -36,6 +43,13 @@ LoadSessionPipeline(const char *name, int slot, PipelineState *pipeline)
     store::CheckRowSecurity(pipeline->target, pipeline->role);
     pipeline->may_use_leaf = false;
     pipeline->slot = slot;
+}
+
+void
+MakeIdSeed(unsigned char *seed)
+{
+    if (!pg_strong_random(seed, store::kIdSeedBytes))
+        ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("no random bytes to be had")));
 }
 
 int

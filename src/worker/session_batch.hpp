@@ -20,4 +20,7 @@ void LoadSessionPipeline(const char *name, int slot, PipelineState *pipeline);
 // were missing. Regime: C++ with doors.
 int MakeSessionPartitions(const BatchState &state, int most);
 
+// Random bytes for the ids of events that have none; once per batch. Regime: PG.
+void MakeIdSeed(unsigned char *seed);
+
 } // namespace pulse::worker

@@ -111,3 +111,18 @@ def test_a_lock_held_on_the_table_of_a_stage_is_waited_for(pulse):
     assert letters(pulse) == []
     assert pulse.count("public.seen") == pulse.count() == 10
     pulse.check()
+
+
+@ONE_PARTITION
+def test_a_column_more_in_a_table_that_a_stage_joins_moves_no_values(pulse):
+    pulse.query("CREATE TABLE public.pages (page_url text, referrer text); INSERT INTO public.pages VALUES ('/a', 'joined')")
+    add_stage(pulse, "pages", "enrich", "SELECT batch.*, p.*, upper(batch.event_type) AS event_type, lower(batch.user_id) AS user_id "
+                                        "FROM batch LEFT JOIN public.pages p ON p.page_url = batch.page_url")
+    pulse.produce([event(event_type="view", user_id="ANN", page_url="/a") for _ in range(10)])
+    pulse.wait_caught_up()
+    pulse.query("ALTER TABLE public.pages ADD device text DEFAULT 'added'")
+    pulse.produce([event(event_type="view", user_id="ANN", page_url="/a") for _ in range(10)])
+    pulse.wait_caught_up()
+    assert pulse.query("SELECT event_type, user_id, page_url, referrer, device, count(*) FROM raw.events GROUP BY 1, 2, 3, 4, 5 ORDER BY 5 NULLS FIRST") == [
+        ("VIEW", "ann", "/a", "joined", None, 10), ("VIEW", "ann", "/a", "joined", "added", 10)]
+    pulse.check()

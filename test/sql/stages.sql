@@ -93,17 +93,68 @@ CREATE DOMAIN short AS text CHECK (length(VALUE) < 5);
 CREATE DOMAIN given AS text NOT NULL;
 CREATE TABLE typed (id int PRIMARY KEY, code varchar(3), amount numeric(5, 1), word short, must given, fallback text DEFAULT 'none', filler char(2));
 SELECT pulse.create_pipeline('typed', '{typed}', 'public.typed');
-SELECT pulse.add_stage('typed', 'own', 'transform', 'SELECT id, code || code AS code, amount / 3 AS amount, word || word AS word, must, upper(fallback) AS fallback FROM batch');
+CREATE DOMAIN three AS varchar(3);
+ALTER TABLE typed ADD tag three;
+SELECT pulse.alter_pipeline('typed', '{}');
+SELECT pulse.add_stage('typed', 'own', 'transform', 'SELECT id, fallback AS tag, code || code AS code, amount / 3 AS amount, word || word AS word, must, upper(fallback) AS fallback FROM batch');
 SELECT accepted, rejected FROM pulse.ingest('typed', '[{"id": 1, "code": "a", "amount": 1, "word": "b", "must": "c", "filler": "d"},
-    {"id": 2, "code": "ab", "must": "c"}, {"id": 3, "word": "abc", "must": "c"}, {"id": 4, "must": "c", "fallback": "given"}]');
+    {"id": 2, "code": "ab", "must": "c"}, {"id": 3, "word": "abc", "must": "c"}, {"id": 4, "must": "c", "fallback": "giv"}, {"id": 8, "must": "c", "fallback": "given"}]');
 SELECT * FROM typed ORDER BY id;
 SELECT error_code, stage, sqlstate, error_message FROM raw.dlq WHERE pipeline = 'typed' ORDER BY dlq_id;
 SELECT pulse.add_stage('typed', 'without', 'transform', 'SELECT id FROM batch');
 SELECT accepted, rejected FROM pulse.ingest('typed', '{"id": 5, "must": "c"}');
 SELECT error_code, stage, sqlstate, error_message FROM raw.dlq WHERE pipeline = 'typed' ORDER BY dlq_id DESC LIMIT 1;
 
--- What is gone is an error of the definition, not of a record.
 SELECT pulse.drop_stage('typed', 'without');
+
+-- Whatever code of a stage sets, pulse's own statements, which run as a superuser, see none of it.
+CREATE SCHEMA regress_evil;
+CREATE TABLE regress_evil.seen (who name);
+CREATE FUNCTION regress_evil.plus(bigint, bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO regress_evil.seen VALUES (current_user); RETURN $1 OPERATOR(pg_catalog.+) $2; END $$;
+CREATE OPERATOR regress_evil.+ (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = regress_evil.plus);
+SELECT pulse.drop_stage('shop', name) FROM pulse.stages WHERE pipeline = 'shop';
+SELECT pulse.add_stage('shop', 'path', 'filter', $$SELECT FROM batch WHERE set_config('search_path', 'regress_evil, pg_catalog', false) <> ''$$);
+SELECT accepted FROM pulse.ingest('shop', good('{"event_id": "p1"}')), generate_series(1, 2);
+SELECT accepted FROM pulse.ingest('shop', good('{"event_id": "p2"}'));
+SELECT pulse.drop_stage('shop', 'path');
+CREATE FUNCTION regress_evil.path() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN PERFORM set_config('search_path', 'regress_evil, pg_catalog', false); RETURN NEW; END $$;
+CREATE TRIGGER path BEFORE INSERT ON raw.events FOR EACH ROW EXECUTE FUNCTION regress_evil.path();
+SELECT accepted FROM pulse.ingest('shop', good('{"event_id": "p3"}')), generate_series(1, 2);
+SELECT * FROM regress_evil.seen;
+SET client_min_messages = warning;
+DROP SCHEMA regress_evil CASCADE;
+RESET client_min_messages;
+
+-- It cannot ingest while it is ingested, and sees the settings that a worker has.
+SELECT pulse.add_stage('shop', 'again', 'filter', $$SELECT FROM batch WHERE (SELECT accepted FROM pulse.ingest('typed', '{}')) > 0$$);
+SELECT accepted FROM pulse.ingest('shop', good());
+SELECT pulse.drop_stage('shop', 'again');
+SELECT pulse.add_stage('shop', 'zone', 'transform', $$SELECT *, properties || jsonb_build_object('zone', current_setting('TimeZone')) AS properties FROM batch$$);
+SET timezone = 'Asia/Tokyo';
+SELECT accepted FROM pulse.ingest('shop', good('{"event_id": "z"}'));
+SELECT properties ->> 'zone' AS zone, current_setting('TimeZone') AS own FROM raw.events WHERE event_id = 'z';
+SET timezone = 'UTC';
+
+-- What is counted must fit the counters, whatever a stage makes of it.
+SELECT pulse.add_stage('shop', 'long', 'transform', $$SELECT *, repeat(event_type, (properties ->> 'times')::int) AS event_type FROM batch$$);
+SELECT accepted, rejected FROM pulse.ingest('shop', jsonb_build_array(good('{"event_id": "l1", "times": 2}'), good('{"event_id": "l2", "times": 5000}')));
+SELECT error_code, sqlstate, error_message FROM raw.dlq ORDER BY dlq_id DESC LIMIT 1;
+SELECT * FROM wrong;
+
+-- A sink sees the rows as they are in the table, and writes another.
+SELECT pulse.add_stage('shop', 'self', 'sink', 'INSERT INTO raw.events SELECT * FROM batch');
+CREATE TABLE copies (id text, amount numeric, parent int REFERENCES typed DEFERRABLE INITIALLY DEFERRED);
+SELECT pulse.add_stage('shop', 'copy', 'sink', 'INSERT INTO public.copies SELECT event_id FROM batch');
+SELECT accepted FROM pulse.ingest('shop', jsonb_build_array(good('{"times": 1}'), good('{"times": 1}')));
+SELECT count(*) AS in_both FROM copies JOIN raw.events ON event_id = id;
+SELECT pulse.add_stage('typed', 'copy', 'sink', 'INSERT INTO public.copies SELECT code, amount, id FROM batch');
+SELECT accepted, rejected FROM pulse.ingest('typed', '{"id": 7, "amount": 1, "must": "c"}');
+SELECT * FROM copies WHERE parent IS NOT NULL;
+SELECT pulse.drop_stage('typed', 'copy');
+
+-- What is gone is an error of the definition, not of a record.
 SELECT pulse.add_stage('typed', 'missing', 'filter', 'SELECT FROM batch WHERE EXISTS (SELECT FROM public.pages)');
 DROP TABLE pages CASCADE;
 SELECT pulse.ingest('typed', '{"id": 6, "must": "c"}');
@@ -114,6 +165,6 @@ SELECT count(*) FROM pulse.stages;
 SET client_min_messages = warning;
 DROP VIEW wrong, ledger;
 DROP FUNCTION good(jsonb);
-DROP TABLE moment, totals, typed;
-DROP DOMAIN short, given;
+DROP TABLE moment, totals, copies, typed;
+DROP DOMAIN short, given, three;
 DROP SCHEMA raw, live CASCADE;
