@@ -143,6 +143,24 @@ SELECT accepted, rejected FROM pulse.ingest('shop', jsonb_build_array(good('{"ev
 SELECT error_code, sqlstate, error_message FROM raw.dlq ORDER BY dlq_id DESC LIMIT 1;
 SELECT * FROM wrong;
 
+CREATE TABLE loose (event_id text PRIMARY KEY, event_type text NOT NULL, user_id text NOT NULL, event_timestamp timestamptz NOT NULL);
+SELECT pulse.create_pipeline('loose', '{loose}', 'public.loose');
+SELECT pulse.add_stage('loose', 'end', 'transform', $$SELECT *, CASE event_id WHEN 'e1' THEN 'infinity' ELSE event_timestamp END AS event_timestamp FROM batch$$);
+SELECT accepted, rejected FROM pulse.ingest('loose', jsonb_build_array(good('{"event_id": "e1"}'), good('{"event_id": "e2"}')));
+SELECT error_code, sqlstate, error_message FROM raw.dlq ORDER BY dlq_id DESC LIMIT 1;
+SELECT what, expected, found FROM pulse.verify('loose') WHERE NOT ok;
+
+-- A duplicate is one as the column has rounded it, also where a trigger may have left it out.
+CREATE TABLE rounded (key numeric(5, 1) PRIMARY KEY, n int);
+CREATE FUNCTION same() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TRIGGER same BEFORE INSERT ON rounded FOR EACH ROW EXECUTE FUNCTION same();
+SELECT pulse.create_pipeline('rounded', '{rounded}', 'public.rounded');
+SELECT pulse.add_stage('rounded', 'third', 'transform', 'SELECT *, key / 3 AS key FROM batch');
+SELECT accepted FROM pulse.ingest('rounded', '{"key": 1}');
+SELECT accepted FROM pulse.ingest('rounded', '{"key": 1}');
+SELECT sum(rows) AS rows, sum(duplicates) AS duplicates, sum(filtered) AS filtered FROM pulse.ingests WHERE pipeline = 'rounded';
+SELECT pulse.drop_pipeline('loose'), pulse.drop_pipeline('rounded');
+
 -- A sink sees the rows as they are in the table, and writes another.
 SELECT pulse.add_stage('shop', 'self', 'sink', 'INSERT INTO raw.events SELECT * FROM batch');
 CREATE TABLE copies (id text, amount numeric, parent int REFERENCES typed DEFERRABLE INITIALLY DEFERRED);
@@ -164,7 +182,7 @@ SELECT pulse.drop_pipeline('typed'), pulse.drop_pipeline('shop');
 SELECT count(*) FROM pulse.stages;
 SET client_min_messages = warning;
 DROP VIEW wrong, ledger;
-DROP FUNCTION good(jsonb);
-DROP TABLE moment, totals, copies, typed;
+DROP FUNCTION good(jsonb), same() CASCADE;
+DROP TABLE moment, totals, copies, loose, rounded, typed;
 DROP DOMAIN short, given, three;
 DROP SCHEMA raw, live CASCADE;
