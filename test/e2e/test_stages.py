@@ -15,7 +15,10 @@ ONE_PARTITION = pytest.mark.topic(partitions=1)
 
 
 def add_stage(pulse, name, kind, body):
+    """Paused, so that no worker without it takes a record that comes afterwards."""
+    pulse.query("SELECT pulse.pause('events')")
     pulse.query("SELECT pulse.add_stage('events', %s, %s, %s)", name, kind, body)
+    pulse.query("SELECT pulse.resume('events')")
 
 
 def letters(pulse):
@@ -87,7 +90,9 @@ def test_a_stage_has_the_rights_of_who_writes_the_target(pulse):
     pulse.query("CREATE ROLE pulse_writer; GRANT USAGE ON SCHEMA raw TO pulse_writer; GRANT ALL ON raw.events TO pulse_writer; "
                 "CREATE TABLE public.secret (event_id text)")
     add_stage(pulse, "leak", "sink", "INSERT INTO public.secret SELECT event_id FROM batch")
+    pulse.query("SELECT pulse.pause('events')")
     pulse.query("""SELECT pulse.alter_pipeline('events', '{"role": "pulse_writer"}')""")
+    pulse.query("SELECT pulse.resume('events')")
     pulse.produce([event()])
     pulse.wait_state("failed")
     assert pulse.reason() == '42501 stage "leak": permission denied for table secret'
