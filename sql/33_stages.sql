@@ -67,7 +67,7 @@ COMMENT ON FUNCTION pulse.add_stage(text, text, text, text, int) IS
 target, run as the role that writes the target with search_path pg_catalog, in the transaction of the rows. transform, enrich: one SELECT whose columns
 carry names of target columns; one it leaves out is NULL or its default (event_id and event_timestamp stay), kafka_* and ingested_at are the record''s own whatever it says. filter: one
 SELECT; a record it returns no row for is left out and counted as filtered. Each sees its record alone in batch: at most one row a record. sink: one INSERT ... SELECT from the
-rows of batch that were really inserted, never a duplicate. A row that a stage refuses (SQLSTATE 21, 22, 23, 44, 54, P0) is a dead letter, stage_error. The batch in flight commits, then workers start again with it.
+rows of batch that were really inserted, never a duplicate. A row that a stage refuses (SQLSTATE 21, 22, 23, 44, 54, P0) is a dead letter, stage_error. The batch in flight commits, then workers start again with it (pause the pipeline before, or they may take a few records first).
 Errors: 42704 no such pipeline, 42710 the name is taken, 22023 kind, position or not one statement, 42601, 42703 and 42804 the body or its columns, 54000 more than 32 stages, 0A000 aggregate';
 
 CREATE FUNCTION pulse.drop_stage(pipeline text, name text) RETURNS void
