@@ -72,7 +72,8 @@ def test_workers_never_wait_for_each_other(pulse, how_many):
     pulse.wait_caught_up(timeout=how_many(120, 1200))
     pulse.check()
     assert len(pulse.query("SELECT DISTINCT slot FROM live._events_minute")) == 3
-    waits = [line for line in pulse.cluster.log_text().splitlines() if "still waiting for" in line]
+    # Adding pages to a table is PostgreSQL's own lock, held while the disk is slow.
+    waits = [line for line in pulse.cluster.log_text().splitlines() if "still waiting for" in line and "on extension of relation" not in line]
     assert waits == []
 
 
