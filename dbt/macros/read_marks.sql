@@ -43,9 +43,14 @@
   {%- if not execute -%}
     {{ return("'infinity'::date") }}
   {%- endif -%}
+  {#- Behind an OFFSET, or min() would be looked for from the first day of the table on, row after row. #}
   {%- set first = run_query("
-      select coalesce(min(" ~ day ~ ")::text, 'infinity') as first
-      from " ~ relation ~ "
-      where last_ingested_at > " ~ read_since(this, 'last_ingested_at')).rows[0]['first'] -%}
+      select coalesce(min(first_day)::text, 'infinity') as first
+      from (
+          select " ~ day ~ " as first_day
+          from " ~ relation ~ "
+          where last_ingested_at > " ~ read_since(this, 'last_ingested_at') ~ "
+          offset 0
+      ) as changed").rows[0]['first'] -%}
   {{ return("'" ~ first ~ "'::date") }}
 {%- endmacro %}

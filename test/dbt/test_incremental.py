@@ -97,3 +97,45 @@ def test_what_does_not_change_is_not_written_again(store, make_dbt):
     dbt.invoke("run")
     for table, kept in before.items():
         assert kept == versions(table), f"{table} wrote something though nothing came"
+
+
+def test_a_few_events_do_not_make_a_run_read_tables_again_and_again(store, make_dbt):
+    """Rows that the statements of a run look at. One of them may find a small table quicker to read than its index."""
+    store.query("""
+        INSERT INTO raw.events (event_id, event_type, user_id, event_timestamp, kafka_timestamp, ingested_at)
+        SELECT format('%s-%s', number, day), 'page_view', 'user-' || number, at, at, at + interval '1 second'
+          FROM generate_series(1, 1000) AS number, generate_series(0, 29) AS day,
+               LATERAL (SELECT '2026-09-28 00:00:00+00'::timestamptz + day * interval '1 day'
+                               + number * interval '1 minute' AS at) AS moments""")
+    dbt = make_dbt(store.cluster, dbname=store.dbname)
+    dbt.invoke("run")
+
+    def reads():
+        return dict(store.query("""
+            SELECT relname::text, seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables
+             WHERE schemaname = 'analytics' AND relname IN ('int_events_sessionized', 'fct_sessions', 'int_user_days')"""))
+
+    before = reads()
+    store.write([event("user-7", 29 * DAY + 20 * HOUR)])
+    dbt.invoke("run")
+    read = {table: rows - before[table] for table, rows in reads().items()}
+    assert len(read) == 3 and max(read.values()) < 1.5 * 30_000, read
+
+
+def test_tables_just_made_are_left_as_autovacuum_would_leave_them(store, make_dbt):
+    """Or it would write them again while the next runs are at work. What a run adds is left to it."""
+    dbt = make_dbt(store.cluster, dbname=store.dbname)
+    store.write(KNOWN)
+
+    def vacuums():
+        return dict(store.query("SELECT relname::text, vacuum_count::int FROM pg_stat_user_tables "
+                                "WHERE schemaname = 'analytics' AND vacuum_count > 0"))
+
+    for words in (("run",), ("run", "--full-refresh")):  # tables are other ones then, and so are their counts
+        dbt.invoke(*words)
+        assert vacuums() == dict.fromkeys(UNTOUCHED, 1)
+        assert store.query("SELECT relname FROM pg_class WHERE relnamespace = 'analytics'::regnamespace AND relkind = 'r' "
+                           "AND relname::text = ANY(%s) AND relallvisible < relpages", [list(UNTOUCHED)]) == []
+    store.write([event("user-0", 24 * DAY + 20 * HOUR)])
+    dbt.invoke("run")
+    assert vacuums() == dict.fromkeys(UNTOUCHED, 1)

@@ -82,6 +82,22 @@ def test_repeatable_read_is_refused(store, make_dbt):
     assert "use read committed" in results["model.pulse.int_events_sessionized"]["message"]
 
 
+def test_models_do_without_compiled_plans(store, make_dbt):
+    """Whose making takes longer than a small run; PostgreSQL would compile by default, part by part of a partitioned table."""
+    store.query(f"ALTER DATABASE {store.dbname} SET jit = on")
+    store.query("""
+        CREATE TABLE public.seen (tag text, jit text);
+        CREATE FUNCTION public.look() RETURNS event_trigger LANGUAGE plpgsql AS
+        $$ BEGIN INSERT INTO public.seen VALUES (tg_tag, current_setting('jit')); END $$;
+        CREATE EVENT TRIGGER look ON ddl_command_start WHEN TAG IN ('CREATE TABLE AS') EXECUTE FUNCTION public.look()""")
+    dbt = make_dbt(store.cluster, dbname=store.dbname)
+    store.write(generate(7, users=2, days=3, bots=0))
+    for _ in range(2):
+        dbt.invoke("run")
+    assert store.query("SELECT DISTINCT jit FROM public.seen") == [("off",)]
+    assert store.query("SELECT count(*) > 20 FROM public.seen") == [(True,)]
+
+
 def test_reader_needs_no_more_than_to_read(store, make_dbt):
     """A role with the privileges that dbt/README.md names."""
     role = f"analyst_{store.dbname}"

@@ -1,3 +1,5 @@
+{#- None of the indexes is by session_id, the same key as a hash: each new session would have a page of its own to
+    write there. #}
 {{
     config(
         materialized='incremental',
@@ -5,8 +7,7 @@
         unique_key='user_id',
         meta={'tail': 'session_started_at', 'day': 'session_date'},
         indexes=[
-            {'columns': ['session_id'], 'unique': true},
-            {'columns': ['user_id', 'session_started_at']},
+            {'columns': ['user_id', 'session_started_at'], 'unique': true},
             {'columns': ['session_date', 'user_id', 'session_started_at']},
             {'columns': ['last_ingested_at']},
         ],
