@@ -3,7 +3,8 @@
 -- for a new one, and a recreated topic for the old one.
 --
 -- Functions that write pulse's own tables run as the owner of the extension; whatever reads the target
--- runs as the caller, for it may be anybody's table.
+-- runs as the caller, for it may be anybody's table. raw.dlq and live.* they touch only when they are not a stranger's:
+-- who may call them need not be who may create_pipeline, which looks at the owners first.
 
 CREATE FUNCTION pulse._record_crc(key bytea, value bytea) RETURNS bigint
     LANGUAGE c IMMUTABLE CALLED ON NULL INPUT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pulse_record_crc';
@@ -48,6 +49,7 @@ CREATE FUNCTION pulse._adopt_ingested(name text, rows bigint) RETURNS void
 DECLARE
     letters bigint;
 BEGIN
+    PERFORM pulse._require_own('raw.dlq');
     EXECUTE 'SELECT count(*) FROM raw.dlq d WHERE d.pipeline = $1 AND d.kafka_topic IS NULL' INTO letters USING name;
     INSERT INTO pulse.ingests (pipeline, writer, adopted_rows, adopted_letters)
     SELECT name, -1, _adopt_ingested.rows, letters WHERE _adopt_ingested.rows > 0 OR letters > 0;
@@ -59,6 +61,7 @@ CREATE FUNCTION pulse._adopt_letters(name text) RETURNS void
     LANGUAGE plpgsql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM pulse._require_own('raw.dlq');
     DELETE FROM pulse._leftovers l WHERE l.pipeline = _adopt_letters.name AND l.target IS NULL;
     UPDATE pulse._leftovers l SET rows = 0, letters = 0 WHERE l.pipeline = _adopt_letters.name;
     EXECUTE $q$
@@ -127,6 +130,7 @@ CREATE FUNCTION pulse._adopt_counts(name text, target text, unit text, buckets t
 DECLARE
     counters text := pulse._counters_of(unit);
 BEGIN
+    PERFORM pulse._require_own('live.' || counters);
     -- Of a name that nothing is known of (the extension was dropped since) nobody could ever take them over.
     EXECUTE format('DELETE FROM live.%I c WHERE c.pipeline = $1 OR NOT EXISTS (SELECT FROM pulse.pipelines p WHERE p.name = c.pipeline) '
                    'AND (NOT EXISTS (SELECT FROM pulse._leftovers l WHERE l.pipeline = c.pipeline) '
@@ -150,9 +154,11 @@ CREATE FUNCTION pulse._has_counts(name text, unit text) RETURNS boolean
     LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    counters text := pulse._counters_of(unit);
     found boolean;
 BEGIN
-    EXECUTE format('SELECT EXISTS (SELECT FROM live.%I c WHERE c.pipeline = $1)', pulse._counters_of(unit)) INTO found USING name;
+    PERFORM pulse._require_own('live.' || counters);
+    EXECUTE format('SELECT EXISTS (SELECT FROM live.%I c WHERE c.pipeline = $1)', counters) INTO found USING name;
     RETURN found;
 END
 $$;
@@ -168,6 +174,7 @@ BEGIN
                                    AND l.target <> _forget_counts.target) THEN
         RETURN;
     END IF;
+    PERFORM pulse._require_own('live._events_minute', 'live._events_hour', 'live._events_day', 'live._user_day');
     FOREACH unit IN ARRAY ARRAY['minute', 'hour', 'day', 'user_day'] LOOP
         EXECUTE format('DELETE FROM live.%I c WHERE c.pipeline = $1', pulse._counters_of(unit)) USING name;
     END LOOP;
@@ -209,6 +216,7 @@ BEGIN
     ON CONFLICT (pipeline, writer) DO UPDATE
        SET adopted_rows = EXCLUDED.adopted_rows + CASE WHEN (mine.created_at, mine.name) < (heir.created_at, heir.name)
                                                        THEN 0 ELSE h.adopted_rows END;
+    PERFORM pulse._require_own('live._events_minute', 'live._events_hour', 'live._events_day', 'live._user_day');
     -- In the order of a batch. Of days that retention dropped nobody counts again: those stay as they are.
     LOCK TABLE live._events_minute, live._events_hour, live._events_day, live._user_day IN SHARE ROW EXCLUSIVE MODE;
     FOREACH unit IN ARRAY ARRAY['minute', 'hour', 'day', 'user_day'] LOOP
@@ -231,6 +239,7 @@ CREATE FUNCTION pulse._recreated(name text, OUT topic text, OUT partition int, O
     LANGUAGE plpgsql STABLE STRICT PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM pulse._require_own('raw.dlq');
     RETURN QUERY EXECUTE $q$
         SELECT l.topic, l.partition, min(d.first_seen_at) FROM pulse._leftovers l
           JOIN raw.dlq d ON d.pipeline = l.pipeline AND d.kafka_topic = l.topic AND d.kafka_partition = l.partition

@@ -80,8 +80,7 @@ BEGIN
                     USING ERRCODE = 'invalid_parameter_value',
                           HINT = 'The partitions that pulse makes hold that much of event_timestamp; none makes none.';
             END IF;
-        ELSIF setting.key IN ('brokers', 'kafka_options', 'secrets_file') AND NOT (
-                SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user) THEN
+        ELSIF setting.key IN ('brokers', 'kafka_options', 'secrets_file') AND NOT pulse._is_superuser() THEN
             RAISE EXCEPTION 'only a superuser may set %', setting.key USING ERRCODE = 'insufficient_privilege',
                 HINT = 'It decides where the server connects to, and which files it reads for that.';
         ELSIF setting.key = 'role' AND setting.text_value <> '' AND NOT coalesce((
@@ -222,7 +221,7 @@ BEGIN
         COMMENT ON COLUMN raw.dlq.forward_attempts IS 'how often Kafka refused it';
         COMMENT ON COLUMN raw.dlq.forward_after IS 'when it is tried again; NULL = next';
         COMMENT ON COLUMN raw.dlq.error_path IS 'JSON pointer of the failing value';
-        COMMENT ON COLUMN raw.dlq.sqlstate IS 'what PostgreSQL said, for error_code sql_error';
+        COMMENT ON COLUMN raw.dlq.sqlstate IS 'what PostgreSQL said, for error_code sql_error and stage_error';
     END IF;
 
     FOR kind IN SELECT unnest(ARRAY['minute', 'hour', 'day']) AS unit LOOP
@@ -357,7 +356,7 @@ BEGIN
                    'ingested_at and without defaults like nextval() or now(): ALTER COLUMN ... DROP DEFAULT makes the field a required one.';
     END IF;
     PERFORM pulse._adopt(name, qualified, pulse._columns_of(qualified),
-                         coalesce(settings ->> 'counters', current_setting('pulse.counters')), has_rows);
+                         array_to_string(pulse._counters_kept(settings), ','), has_rows);
 END
 $$;
 COMMENT ON FUNCTION pulse.create_pipeline(text, text[], text, jsonb) IS
@@ -391,7 +390,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pulse.alter_pipeline(text, jsonb) IS
-'lays settings over those of the pipeline (null takes one back) and accepts the columns of the target as they are now; the batch in flight commits, then workers start again. Errors: 42704, 22023, 42703 the mapping names a column that is gone, 42809 the target can no longer be written';
+'lays settings over those of the pipeline (null takes one back) and accepts the columns of the target as they are now; the batch in flight commits, then workers start again. Errors: 42704, 42501 the caller has not the rights of the pipeline, 22023, 42703 the mapping names a column that is gone, 42809 the target can no longer be written';
 
 CREATE FUNCTION pulse.drop_pipeline(name text) RETURNS void
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
@@ -408,14 +407,14 @@ BEGIN
       FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
     DELETE FROM pulse.offsets o WHERE o.pipeline = drop_pipeline.name;
     DELETE FROM pulse.ingests i WHERE i.pipeline = drop_pipeline.name;
-    DELETE FROM pulse.stages s WHERE s.pipeline = drop_pipeline.name;
     DELETE FROM pulse.replays r WHERE r.pipeline = drop_pipeline.name; -- its rows are counted when it is created again
     PERFORM pulse._wake();
 END
 $$;
 COMMENT ON FUNCTION pulse.drop_pipeline(text) IS
 'forgets the pipeline and its offsets; rows, dead letters and counters stay, and a pipeline of that name created again knows them.
-Waits for the batch in flight. When another pipeline writes the same table, rows and counters go over into its accounts. Errors: 42704';
+Waits for the batch in flight. When another pipeline writes the same table, rows and counters go over into its accounts. Errors: 42704, 42501 the caller has not the rights of the pipeline,
+or counters would go over and live.* belongs neither to the owner of the extension nor to a superuser';
 
 CREATE FUNCTION pulse.pause(name text) RETURNS void
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_pause';
@@ -484,7 +483,8 @@ may not read the target, 08000 (broker)';
 CREATE FUNCTION pulse.wait_until_caught_up(name text, timeout interval DEFAULT '1 minute') RETURNS boolean
     LANGUAGE c VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_wait_until_caught_up';
 COMMENT ON FUNCTION pulse.wait_until_caught_up(text, interval) IS
-'true when everything that was in the topics at the call is committed, false when the time is up. Errors: 42704, 55000 when paused or stopped';
+'true when everything that was in the topics at the call is committed, false when the time is up. Errors: 42704, 55000 when paused or stopped,
+54000 partitions are not read for want of room (pulse.stat_pipeline)';
 
 CREATE FUNCTION pulse.ingest_horizon() RETURNS timestamptz
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_ingest_horizon';

@@ -1,7 +1,7 @@
 -- Stages: SQL of the pipeline's owner over the relation batch. They are run in src/store/stages.cpp.
 
 CREATE TABLE pulse.stages (
-    pipeline    text NOT NULL,
+    pipeline    text NOT NULL REFERENCES pulse.pipelines ON DELETE CASCADE,
     name        text NOT NULL,
     at_position int NOT NULL,
     kind        text NOT NULL CHECK (kind IN ('transform', 'filter', 'enrich', 'sink')),
@@ -13,6 +13,8 @@ CREATE TABLE pulse.stages (
 SELECT pg_catalog.pg_extension_config_dump('pulse.stages', '');
 COMMENT ON TABLE pulse.stages IS 'what runs between decoding and the target of a pipeline, or behind it; made by pulse.add_stage()';
 COMMENT ON COLUMN pulse.stages.at_position IS '1, 2, ...: the order in which they run; sinks run behind the INSERT into the target, in this order too';
+CREATE TRIGGER owners BEFORE INSERT OR UPDATE OR DELETE ON pulse.stages FOR EACH ROW EXECUTE FUNCTION pulse._guard_stages();
+CREATE TRIGGER owners_truncate BEFORE TRUNCATE ON pulse.stages FOR EACH STATEMENT EXECUTE FUNCTION pulse._guard_truncate();
 COMMENT ON COLUMN pulse.stages.body IS 'SQL over the relation batch, run as the role that writes the target, with search_path pg_catalog';
 
 CREATE FUNCTION pulse._change_stages(name text) RETURNS void
@@ -68,7 +70,7 @@ target, run as the role that writes the target with search_path pg_catalog, in t
 carry names of target columns; one it leaves out is NULL or its default (event_id and event_timestamp stay), kafka_* and ingested_at are the record''s own whatever it says. filter: one
 SELECT; a record it returns no row for is left out and counted as filtered. Each sees its record alone in batch: at most one row a record. sink: one INSERT ... SELECT from the
 rows of batch that were really inserted, never a duplicate. A row that a stage refuses (SQLSTATE 21, 22, 23, 44, 54, P0) is a dead letter, stage_error. The batch in flight commits, then workers start again with it (pause the pipeline before, or they may take a few records first).
-Errors: 42704 no such pipeline, 42710 the name is taken, 22023 kind, position or not one statement, 42601, 42703 and 42804 the body or its columns, 54000 more than 32 stages, 0A000 aggregate';
+Errors: 42704 no such pipeline, 42501 the caller has not its rights, 42710 the name is taken, 22023 kind, position or not one statement, 42601, 42703 and 42804 the body or its columns, 54000 more than 32 stages, 0A000 aggregate';
 
 CREATE FUNCTION pulse.drop_stage(pipeline text, name text) RETURNS void
     LANGUAGE plpgsql VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
@@ -86,7 +88,7 @@ BEGIN
     PERFORM pulse._wake();
 END
 $$;
-COMMENT ON FUNCTION pulse.drop_stage(text, text) IS 'takes a stage away; the batch in flight commits, then workers start again without it. Errors: 42704';
+COMMENT ON FUNCTION pulse.drop_stage(text, text) IS 'takes a stage away; the batch in flight commits, then workers start again without it. Errors: 42704, 42501';
 
 CREATE FUNCTION pulse._stat_stages(OUT pipeline text, OUT name text, OUT runs bigint, OUT records_in bigint, OUT records_out bigint,
                                    OUT refused bigint, OUT total_ms double precision)

@@ -12,9 +12,10 @@ CREATE FUNCTION pulse._stat_workers(
     RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stat_workers';
 COMMENT ON FUNCTION pulse._stat_workers() IS 'the rows of pulse.stat_worker';
 
-CREATE FUNCTION pulse._stat_pipelines(OUT pipeline text, OUT state text, OUT reason text, OUT hint text, OUT since timestamptz)
+CREATE FUNCTION pulse._stat_pipelines(OUT pipeline text, OUT state text, OUT reason text, OUT hint text, OUT since timestamptz,
+    OUT expiry_reason text, OUT expiry_hint text, OUT expiry_since timestamptz)
     RETURNS SETOF record LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_stat_pipelines';
-COMMENT ON FUNCTION pulse._stat_pipelines() IS 'what the coordinator says of each pipeline';
+COMMENT ON FUNCTION pulse._stat_pipelines() IS 'what the coordinator says of each pipeline; expiry: why retention cannot do its work';
 
 CREATE FUNCTION pulse._stat_partitions(
     OUT pipeline text, OUT topic text, OUT partition int, OUT next_offset bigint, OUT low bigint, OUT high bigint,
@@ -74,29 +75,32 @@ breaker_off_until: the breaker does not count records before this offset (pulse.
 CREATE VIEW pulse.stat_pipeline AS
 SELECT p.name AS pipeline, p.topics, p.target,
        CASE WHEN p.desired_state <> 'running' THEN p.desired_state
-            WHEN current_setting('pulse.brokers', true) = '' THEN 'idle'
+            WHEN pg_is_in_recovery() OR current_setting('pulse.brokers', true) = '' THEN 'idle'
             WHEN c.state IS NULL THEN 'starting'
-            WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.state
+            WHEN teller.is_coordinator THEN c.state
             WHEN w.state IN ('failed', 'retrying') THEN w.state
             WHEN o.state IS NOT NULL THEN o.state
             ELSE coalesce(w.state, 'starting') END AS state,
        CASE WHEN p.desired_state <> 'running' THEN coalesce(p.reason, CASE WHEN c.state = p.desired_state THEN c.reason END)
+            WHEN pg_is_in_recovery() THEN 'this server is a standby'
             WHEN current_setting('pulse.brokers', true) = '' THEN 'pulse.brokers is not set'
             WHEN c.state IS NULL AND p.rank > 64 THEN 'pulse runs at most 64 pipelines'
             WHEN c.state IS NULL THEN 'the coordinator is not there yet'
-            WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.reason
+            WHEN teller.is_coordinator THEN c.reason
             ELSE coalesce(w.reason, o.reason, c.reason) END AS reason,
        CASE WHEN p.desired_state <> 'running' THEN coalesce(p.hint, CASE WHEN c.state = p.desired_state THEN c.hint END)
+            WHEN pg_is_in_recovery() THEN 'Ask the primary; after a promotion pulse goes on here.'
             WHEN current_setting('pulse.brokers', true) = '' THEN 'Name the Kafka brokers there and reload.'
             WHEN c.state IS NULL AND p.rank > 64 THEN 'Drop one; the first 64 by name run.'
             WHEN c.state IS NULL THEN 'It needs pulse in shared_preload_libraries, pulse.database, and a free slot of '
                                       'max_worker_processes; the server log says more.'
-            WHEN c.state <> 'running' AND coalesce(w.state, 'starting') NOT IN ('failed') THEN c.hint
+            WHEN teller.is_coordinator THEN c.hint
             WHEN w.state IN ('failed', 'retrying') THEN w.hint
             WHEN o.state = 'offset_lost' THEN 'pulse.accept_gap goes on where the log begins, and notes the gap; other partitions go on.'
             WHEN o.state = 'quarantined' THEN 'pulse.skip makes it a dead letter without value; other partitions go on.'
             WHEN o.state = 'topic_changed' THEN 'When the topic was made again on purpose, pulse.accept_gap begins the new one.'
-            ELSE coalesce(w.hint, c.hint) END AS hint,
+            ELSE coalesce(w.hint, CASE WHEN o.is_retrying THEN 'It goes on by itself, and its other partitions do meanwhile. '
+                                                            'Look at pulse.stat_partition and at the brokers.' END, c.hint) END AS hint,
        coalesce(CASE WHEN c.state = 'running' THEN w.since END, c.since, p.changed_at) AS since,
        w.next_retry_at, coalesce(w.workers, 0) AS workers, coalesce(w.records_per_second, 0) AS records_per_second,
        o.lag, o.lag_seconds, w.last_commit_at AS last_batch_at, o.records, o.rows, o.duplicates, o.rejects, o.filtered,
@@ -114,10 +118,14 @@ SELECT p.name AS pipeline, p.topics, p.target,
        SELECT sum(t.lag)::bigint AS lag, max(t.lag_seconds) AS lag_seconds, sum(t.records)::bigint AS records,
               sum(t.rows)::bigint AS rows, sum(t.duplicates)::bigint AS duplicates, sum(t.rejects)::bigint AS rejects,
               sum(t.filtered)::bigint AS filtered, sum(t.arrivals_per_second) AS arrivals_per_second,
+              bool_or(t.state = 'retrying') AS is_retrying,
               min(t.state) FILTER (WHERE t.state IN ('offset_lost', 'topic_changed', 'quarantined')) AS state,
               min(format('partition %s of topic %s: %s', t.partition, t.topic, t.reason))
                   FILTER (WHERE t.state IN ('offset_lost', 'topic_changed', 'quarantined', 'retrying')) AS reason
          FROM pulse.stat_partition t WHERE t.pipeline = p.name) o ON true
+ -- What somebody must mend comes before what goes on by itself.
+ CROSS JOIN LATERAL (
+       SELECT c.state <> 'running' AND w.state IS DISTINCT FROM 'failed' AND (c.state <> 'retrying' OR o.state IS NULL) AS is_coordinator) teller
  UNION ALL
 -- A default pipeline that waits to be made.
 SELECT c.pipeline, NULL, NULL, c.state, c.reason, c.hint, c.since, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0

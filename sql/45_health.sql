@@ -9,25 +9,27 @@ CREATE FUNCTION pulse.health(OUT pipeline text, OUT status text, OUT reason text
                WHEN judged.status = 'stalled' THEN format('%s records wait, nothing was committed since %s', p.lag, stalled.since::timestamptz(0))
                WHEN judged.status IN ('catching_up', 'lagging') THEN
                    format('%s records behind; %s/s are written, %s/s arrive', p.lag, round(p.records_per_second::numeric), round(p.arrivals_per_second::numeric))
-               WHEN judged.status = 'ok' THEN forwarding.reason
+               WHEN judged.status = 'ok' THEN coalesce(forwarding.reason, kept.expiry_reason)
            END),
            coalesce(p.hint, CASE
                WHEN judged.status = 'backpressured' THEN 'The database is slower than what comes in: look at pulse.stat_worker.'
                WHEN judged.status = 'stalled' THEN 'Look at pulse.stat_worker and pulse.stat_partition, for locks at pg_stat_activity, then at the server log.'
                WHEN judged.status = 'lagging' THEN 'More arrives than is written: raise workers (up to the number of partitions), look at pulse.stat_worker.'
-               WHEN judged.status = 'ok' THEN forwarding.hint
+               WHEN judged.status = 'ok' THEN CASE WHEN forwarding.reason IS NOT NULL THEN forwarding.hint ELSE kept.expiry_hint END
            END),
            CASE WHEN judged.status = 'stalled' AND stalled.since IS NOT NULL THEN stalled.since
                 WHEN judged.status IN ('catching_up', 'lagging') THEN clock_timestamp() - make_interval(secs => p.lag_seconds)
-                WHEN judged.status = 'ok' THEN coalesce(forwarding.since, p.since)
+                WHEN judged.status = 'ok' THEN coalesce(forwarding.since, kept.expiry_since, p.since)
                 ELSE p.since END
       FROM pulse.stat_pipeline p
      CROSS JOIN LATERAL pulse._forward_trouble(p.pipeline) forwarding
+      LEFT JOIN pulse._stat_pipelines() kept ON kept.pipeline = p.pipeline
       -- One partition that does not move makes the pipeline stalled, whatever the others do.
       LEFT JOIN LATERAL (
-           SELECT min(greatest(t.last_commit_at, t.caught_up_at)) AS since FROM pulse.stat_partition t
-            WHERE t.pipeline = p.pipeline AND t.lag > 0
-              AND greatest(t.last_commit_at, t.caught_up_at) < clock_timestamp() - interval '30 s') stalled ON true
+           SELECT min(greatest(t.last_commit_at, t.caught_up_at)) FILTER (WHERE t.lag > 0 AND
+                      greatest(t.last_commit_at, t.caught_up_at) < clock_timestamp() - interval '30 s') AS since,
+                  bool_or(t.state = 'retrying') AS is_retrying
+             FROM pulse.stat_partition t WHERE t.pipeline = p.pipeline) stalled ON true
       CROSS JOIN LATERAL (
            SELECT coalesce(sum(w.queue_records), 0) AS records,
                   coalesce((SELECT (d.settings ->> 'max_queue_depth')::bigint FROM pulse.pipelines d WHERE d.name = p.pipeline),
@@ -37,8 +39,8 @@ CREATE FUNCTION pulse.health(OUT pipeline text, OUT status text, OUT reason text
            SELECT CASE
                WHEN p.state IN ('failed', 'offset_lost', 'topic_changed', 'quarantined') THEN 'error'
                WHEN p.state IN ('paused', 'stopped') THEN 'stopped'
-               WHEN p.state = 'idle' AND p.reason IS NOT NULL THEN 'stopped'
-               WHEN p.state = 'retrying' THEN 'stalled'
+               WHEN p.state = 'idle' AND (pg_is_in_recovery() OR current_setting('pulse.brokers', true) = '') THEN 'stopped'
+               WHEN p.state = 'retrying' OR stalled.is_retrying THEN 'stalled'
                WHEN p.state = 'starting' AND p.since > clock_timestamp() - interval '10 s' THEN 'catching_up'
                WHEN p.state = 'starting' OR stalled.since IS NOT NULL THEN 'stalled'
                WHEN queue.records >= queue.allowed THEN 'backpressured'
@@ -49,9 +51,9 @@ CREATE FUNCTION pulse.health(OUT pipeline text, OUT status text, OUT reason text
 $$;
 COMMENT ON FUNCTION pulse.health() IS
 'one row per pipeline, in one word:
-ok (less than 10 s behind; with a reason when only dead letters cannot be forwarded); catching_up (behind, more is written than arrives; also while starting); lagging (behind and not getting nearer);
-stalled (records wait in some partition and none was committed for 30 s, or it is retrying); backpressured (max_queue_depth records or more are read but not written);
-stopped (paused, stopped by an operator or the breaker, no brokers set); error (failed, offset_lost, topic_changed, quarantined: somebody must act).
+ok (less than 10 s behind; with a reason when only dead letters cannot be forwarded, or retention drops nothing); catching_up (behind, more is written than arrives; also while starting); lagging (behind and not getting nearer);
+stalled (records wait in some partition and none was committed for 30 s, or it or one of its partitions is retrying: reason names it); backpressured (max_queue_depth records or more are read but not written);
+stopped (paused, stopped by an operator or the breaker, no brokers set, a standby); error (failed, offset_lost, topic_changed, quarantined: somebody must act).
 since: when that began, as far as it is known. Lag is as of the last look at the broker (pulse.stat_partition.watermarks_at)';
 
 CREATE VIEW pulse.top AS

@@ -1,11 +1,17 @@
 -- Questions to the live counters, and their recount. Who may ask is decided by the rights on live.*.
 
+CREATE FUNCTION pulse._counters_kept(settings jsonb) RETURNS text[]
+    LANGUAGE sql STABLE CALLED ON NULL INPUT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    RETURN string_to_array(regexp_replace(lower(coalesce(settings ->> 'counters', current_setting('pulse.counters'))), '[\s"]', '', 'g'), ',');
+COMMENT ON FUNCTION pulse._counters_kept(jsonb) IS 'the counters that a pipeline with these settings keeps; its own text is written as workers read it';
+
 CREATE FUNCTION pulse._require_counter(unit text) RETURNS void
     LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pulse.pipelines p
-                    WHERE unit = ANY (string_to_array(replace(coalesce(p.settings ->> 'counters', current_setting('pulse.counters')), ' ', ''), ','))) THEN
+                    WHERE unit = ANY (pulse._counters_kept(p.settings))) THEN
         RAISE EXCEPTION 'no pipeline keeps the counters "%"', unit USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'Name it in pulse.counters or in the pipeline''s setting, then call pulse.rebuild_counters.';
     END IF;
@@ -84,8 +90,9 @@ BEGIN
     END IF;
     -- What retention has dropped can't be counted again.
     low := greatest(low, date_trunc('day', pipeline_row.retained_from + interval '1 day' - interval '1 us'));
-    wanted := string_to_array(replace(coalesce(pipeline_row.settings ->> 'counters', current_setting('pulse.counters')), ' ', ''), ',');
+    wanted := pulse._counters_kept(pipeline_row.settings);
 
+    PERFORM pulse._require_trusted('live._events_minute', 'live._events_hour', 'live._events_day', 'live._user_day');
     -- A batch adds to its counters in this order, behind its rows. With the locks here no batch is between the two:
     -- one that has not come to its counters adds them after us, to rows that the snapshots below don't see.
     LOCK TABLE live._events_minute, live._events_hour, live._events_day, live._user_day IN SHARE ROW EXCLUSIVE MODE;
@@ -108,4 +115,4 @@ END
 $$;
 COMMENT ON FUNCTION pulse.rebuild_counters(text, timestamptz, timestamptz) IS
 'counts the rows of the target again, for whole days (UTC) that from_time and to_time touch, or all; for rows changed by users, or counters that were not kept before.
-Days that retention has dropped keep their counters. Workers go on: they wait at their counters until this transaction ends. Errors: 42704, 42809 the target is no table any more, 55000 (target whose rows are not counted, or written by several pipelines)';
+Days that retention has dropped keep their counters. Workers go on: they wait at their counters until this transaction ends. Errors: 42704, 42809 the target is no table any more, 42501 a superuser calls and live.* belongs to nobody of that kind, 55000 (target whose rows are not counted, or written by several pipelines)';

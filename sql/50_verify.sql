@@ -128,7 +128,7 @@ BEGIN
     SELECT 'gaps accepted', g.topic, g.partition, count(*), count(*), true
       FROM pulse.gaps g WHERE g.pipeline = verify.name GROUP BY g.topic, g.partition ORDER BY 2, 3;
 
-    wanted := ',' || replace(coalesce(pipeline_row.settings ->> 'counters', current_setting('pulse.counters')), ' ', '') || ',';
+    wanted := ',' || array_to_string(pulse._counters_kept(pipeline_row.settings), ',') || ',';
     IF has_time AND NOT others THEN
         FOREACH kind IN ARRAY ARRAY['minute', 'hour', 'day'] LOOP
             CONTINUE WHEN wanted NOT LIKE '%,' || kind || ',%';

@@ -231,6 +231,6 @@ COMMENT ON PROCEDURE pulse.simulate(bigint, int, double precision, interval, tim
 events (100000, or rate x duration): good and distinct; duplicates and malformed records come on top, as shares of it.
 rate (events per second; default: as fast as possible), duration (the time the stream covers: events / rate, or 1 hour), start_at
 (when it begins: now with a rate, else duration ago): record timestamps are those of the stream, so a topic''s retention applies to them.
-late (more than 5 minutes), out_of_order (up to 1 minute), duplicates, malformed (all error codes in turn), bots: shares from 0 to 1.
+late (more than 5 minutes), out_of_order (up to 1 minute), duplicates, malformed (in turn the sixteen error codes that a payload alone can get), bots: shares from 0 to 1.
 The same arguments give the same bytes. Returns when every record is delivered. Outside a transaction block progress is committed
 to sim.runs; a cancelled run has sent what records_sent says and leaves no truth. Errors: 22023, 42501, 55000, 08000 (broker)';

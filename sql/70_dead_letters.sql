@@ -99,6 +99,7 @@ BEGIN
         RAISE EXCEPTION 'ids and reason must be given' USING ERRCODE = 'null_value_not_allowed',
             HINT = 'The reason is kept with each letter: say why nobody needs it.';
     END IF;
+    PERFORM pulse._require_trusted('raw.dlq');
     UPDATE raw.dlq d
        SET status = 'discarded', resolved_at = clock_timestamp(),
            error_message = concat(d.error_message, ' [discarded by ', session_user, ': ', dlq_discard.reason, ']')
@@ -108,4 +109,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION pulse.dlq_discard(bigint[], text) IS
-'settles letters that nobody needs: they stay in raw.dlq with status discarded and the reason in error_message, and are not replayed. Returns how many were new or parked. Errors: 22004';
+'settles letters that nobody needs: they stay in raw.dlq with status discarded and the reason in error_message, and are not replayed. Returns how many were new or parked. Errors: 22004, 42501 a superuser calls and raw.dlq belongs to nobody of that kind';

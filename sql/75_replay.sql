@@ -12,7 +12,8 @@ max_replays). pipeline: NULL = all there are; max_letters: of this call; error_c
 ids: only these, parked ones too. Letters of class operator (skipped, quarantined) come back only by ids or error_code.
 dry_run: does all of it and rolls it back. Committed every 1,000 letters, and a NOTICE tells every 5 seconds, so it may be cancelled
 and called again; inside a transaction block it is part of that transaction. Several calls at a time share the letters.
-An error of the environment leaves the letters of that step as they were. Errors: 42704, 22023, 55000, 53300, and whatever the target raises';
+An error of the environment leaves the letters of that step as they were. Errors: 42704, 22023, 55000, 53300,
+54000 inside a transaction block: more than 32 new partitions are needed, and whatever the target raises';
 
 CREATE FUNCTION pulse._dlq_replay_one(dlq_id bigint, pipeline text) RETURNS text
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pulse_dlq_replay_one';
@@ -27,6 +28,7 @@ BEGIN
     IF dlq_id IS NULL OR value IS NULL THEN
         RAISE EXCEPTION 'dlq_id and value must be given' USING ERRCODE = 'null_value_not_allowed';
     END IF;
+    PERFORM pulse._require_trusted('raw.dlq');
     EXECUTE 'SELECT d.pipeline, d.status FROM raw.dlq d WHERE d.dlq_id = $1 FOR UPDATE' INTO letter USING dlq_id;
     IF letter IS NULL THEN
         RAISE EXCEPTION 'dead letter % does not exist', dlq_id USING ERRCODE = 'undefined_object',
@@ -45,7 +47,7 @@ END
 $$;
 COMMENT ON FUNCTION pulse.dlq_replay_as(bigint, bytea) IS
 'replays a new or parked dead letter with a corrected payload, which is kept beside the original in raw.dlq.corrected_value.
-outcome: replayed, duplicate, or failed with the new reason. Its record is not decoded again after a seek. Errors: 42704, 22004, 55000, and whatever the target raises';
+outcome: replayed, duplicate, or failed with the new reason. Its record is not decoded again after a seek. Errors: 42704, 22004, 42501 a superuser calls and raw.dlq belongs to nobody of that kind, 55000, and whatever the target raises';
 
 CREATE FUNCTION pulse._is_forwarding(pipeline text) RETURNS boolean
     LANGUAGE sql STABLE STRICT PARALLEL UNSAFE
@@ -65,6 +67,7 @@ CREATE FUNCTION pulse._purge_letters(older_than interval, pipeline text, max_let
 DECLARE
     purged bigint;
 BEGIN
+    PERFORM pulse._require_trusted('raw.dlq');
     -- One that a worker is looking at has time until the next call. A pipeline that does not exist has no
     -- ledger: create_pipeline counts the letters that it finds.
     WITH forwarding AS MATERIALIZED (SELECT p.name FROM pulse.pipelines p WHERE pulse._is_forwarding(p.name)),
@@ -109,4 +112,4 @@ $$;
 COMMENT ON FUNCTION pulse.dlq_purge(interval) IS
 'deletes dead letters that were replayed or discarded longer than older_than ago, never new or parked ones. While the pipeline has
 a dlq_topic and brokers, nor those that are not forwarded yet, whatever keeps them back, except one that Kafka refused for itself (forward_error) and
-all of a pipeline that reads its dlq_topic itself. Returns how many. Errors: 22023';
+all of a pipeline that reads its dlq_topic itself. Returns how many. Errors: 22023, 42501 a superuser calls and raw.dlq belongs to nobody of that kind';

@@ -46,7 +46,8 @@ END
 $$;
 COMMENT ON FUNCTION pulse.produce(text, bytea, bytea, jsonb) IS
 'leaves a record for the topic in pulse.outbox and returns its outbox_id: it is sent when this transaction commits, and never when it rolls back, at the brokers of
-postgresql.conf. value NULL is a tombstone; headers: a JSON object of texts or nulls. At least once: a record that arrives twice has the same header pulse.outbox_id.
+postgresql.conf. value NULL is a tombstone; headers: a JSON object of texts or nulls. At least once: a record that arrives twice has the same header pulse.dedup_key, and
+no other record has it (pulse.outbox_id begins again after a restore to an earlier point in time).
 Order, per key (the same key goes to the same partition): records of a transaction in the order of the calls, and a record behind every other whose transaction
 was committed before it was produced, so also when the two transactions waited for each other over a row; transactions that overlap otherwise have no order. A record that
 Kafka refuses for itself (too large) is set aside, with its error, and tried again; later ones overtake it. Errors: 22004, 22023 bad topic or headers, 54000 too large,

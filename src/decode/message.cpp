@@ -4,23 +4,10 @@
 #include <charconv>
 #include <cstring>
 
+#include "base/excerpt.hpp"
 #include "base/utf8.hpp"
 
 namespace pulse::decode {
-
-namespace {
-
-// C0, DEL and C1: a terminal that shows the log must not act on them.
-bool
-IsControl(std::string_view character)
-{
-    unsigned char lead = static_cast<unsigned char>(character[0]);
-    if (character.size() == 1)
-        return lead < 0x20 || lead == 0x7F;
-    return lead == 0xC2 && static_cast<unsigned char>(character[1]) < 0xA0;
-}
-
-} // namespace
 
 Message &
 Message::Add(std::string_view words)
@@ -51,25 +38,7 @@ Message::AddSize(uint64_t number)
 Message &
 Message::AddExcerpt(std::string_view payload)
 {
-    constexpr char kHex[] = "0123456789abcdef";
-    size_t at = 0;
-    while (at < payload.size()) {
-        size_t length = Utf8CharacterLength(payload.substr(at));
-        std::string_view character = payload.substr(at, length == 0 ? 1 : length);
-        if (at + character.size() > kMaxExcerptBytes)
-            return Add("...");
-        if (length != 0 && !IsControl(character)) {
-            Add(character);
-        } else {
-            for (char byte : character) {
-                unsigned char value = static_cast<unsigned char>(byte);
-                const char escape[] = {'\\', 'x', kHex[value >> 4], kHex[value & 15]};
-                Add(std::string_view(escape, sizeof(escape)));
-            }
-        }
-        at += character.size();
-    }
-    return *this;
+    return Add(Excerpt(payload, kMaxExcerptBytes, Escapes::kHex));
 }
 
 Pointer &

@@ -21,14 +21,14 @@ class Message {
     Message &Add(std::string_view words); // our own words, taken as they are
     Message &Add(int64_t number);
     Message &AddSize(uint64_t number);
-    // Payload bytes: at most kMaxExcerptBytes of them, control characters and what is not UTF-8 as
-    // \xNN.
+    // The beginning of a payload in at most kMaxExcerptBytes, control characters and what is not
+    // UTF-8 as \xnn.
     Message &AddExcerpt(std::string_view payload);
 
     std::string_view view() const { return {text_, length_}; }
 
   private:
-    static constexpr size_t kCapacity = 1536; // two excerpts of nothing but \xNN, and words
+    static constexpr size_t kCapacity = 1536; // several excerpts, and words
     size_t length_ = 0;
     char text_[kCapacity];
 };

@@ -6,6 +6,7 @@
 
 #include "decode/message.hpp"
 #include "decode/schema_check.hpp"
+#include "decode/schema_pointer.hpp"
 #include "decode/schema_walk.hpp"
 #include "decode/rapidjson_prelude.hpp"
 
@@ -118,9 +119,7 @@ TextOfPointer(const RapidPointer &pointer)
     std::string text;
     for (size_t i = 0; i < pointer.GetTokenCount(); i++) {
         const auto &token = pointer.GetTokens()[i];
-        text.push_back('/');
-        for (char byte : std::string_view(token.name, token.length))
-            text.append(byte == '~' ? "~0" : byte == '/' ? "~1" : std::string_view(&byte, 1));
+        AppendToken({token.name, token.length}, &text);
     }
     return text;
 }

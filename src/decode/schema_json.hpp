@@ -44,6 +44,9 @@ ReportNumber(std::string_view text, Handler *handler)
     return handler->Double(real == 0 ? 0.0 : real); // no -0: it is equal to 0 and has other bytes
 }
 
+// The first of that name, or null.
+const SchemaValue *Member(const SchemaValue &object, std::string_view name);
+
 // Reads JSON of up to max_depth levels; false when it is none, or deeper, or holds a number that is
 // out of the range of a double.
 bool ParseSchemaJson(std::string_view text, int max_depth, SchemaDom *dom);

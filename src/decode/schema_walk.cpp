@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "decode/json_text.hpp"
 #include "decode/schema_pattern.hpp"
+#include "decode/schema_pointer.hpp"
 #include "decode/rapidjson_prelude.hpp"
 
 namespace pulse::decode {
@@ -24,48 +24,6 @@ KindOf(const SchemaValue &value)
     constexpr const char *kNames[] = {"null",     "false",    "true",    "an object",
                                       "an array", "a string", "a number"};
     return kNames[value.GetType()];
-}
-
-void
-AppendToken(std::string_view token, std::string *pointer)
-{
-    pointer->push_back('/');
-    for (char byte : token) {
-        if (byte == '~')
-            pointer->append("~0");
-        else if (byte == '/')
-            pointer->append("~1");
-        else
-            pointer->push_back(byte);
-    }
-}
-
-std::string
-Join(std::string pointer, std::string_view token)
-{
-    AppendToken(token, &pointer);
-    return pointer;
-}
-
-std::string
-Join(std::string pointer, SizeType index)
-{
-    return Join(std::move(pointer), std::to_string(index));
-}
-
-const SchemaValue *
-Member(const SchemaValue &object, std::string_view name)
-{
-    for (auto member = object.MemberBegin(); member != object.MemberEnd(); ++member)
-        if (TextOf(member->name) == name)
-            return &member->value;
-    return nullptr;
-}
-
-bool
-IsHexDigit(char digit)
-{
-    return (digit >= '0' && digit <= '9') || ((digit | 0x20) >= 'a' && (digit | 0x20) <= 'f');
 }
 
 class Walker {
@@ -293,84 +251,12 @@ class Walker {
         const std::string here = Join(site.pointer, "$ref");
         Require(value.IsString(), site, "$ref", value, "a string");
         has_reference_ = true;
-        std::string target;
-        const SchemaValue *found = Resolve(here, TextOf(value), &target);
-        if (std::find(active_.begin(), active_.end(), target) != active_.end())
+        const Referred found = FollowReference(source_, TextOf(value), here);
+        if (std::find(active_.begin(), active_.end(), found.pointer) != active_.end())
             Refuse(here, "the reference leads back to itself",
                    "Schemas that contain themselves are not supported: write out as many levels "
                    "as events have.");
-        return Walk(*found, target, site.place, site.depth + 1);
-    }
-
-    // Writes where it leads as the one pointer that every way of writing it comes to.
-    const SchemaValue *Resolve(const std::string &here, std::string_view reference,
-                               std::string *target)
-    {
-        if (!reference.starts_with('#') || (reference.size() > 1 && reference[1] != '/'))
-            Refuse(here, "the reference is no JSON pointer into this schema",
-                   "Write it like \"#/definitions/price\"; nothing is loaded from elsewhere.");
-        std::string pointer = Unpercent(here, reference.substr(1));
-        const SchemaValue *value = &source_;
-        size_t begin = 1;
-        while (begin <= pointer.size() && !pointer.empty()) {
-            size_t end = std::min(pointer.find('/', begin), pointer.size());
-            std::string token =
-                UnescapeToken(here, std::string_view(pointer).substr(begin, end - begin));
-            value = Step(*value, token);
-            if (value == nullptr)
-                Refuse(here,
-                       "the reference leads nowhere: there is no \"" + token.substr(0, 64) + "\"");
-            AppendToken(token, target);
-            begin = end + 1;
-        }
-        return value;
-    }
-
-    static std::string Unpercent(const std::string &here, std::string_view text)
-    {
-        std::string plain;
-        for (size_t i = 0; i < text.size(); i++) {
-            if (text[i] != '%') {
-                plain.push_back(text[i]);
-                continue;
-            }
-            if (i + 2 >= text.size() || !IsHexDigit(text[i + 1]) || !IsHexDigit(text[i + 2]))
-                Refuse(here, "\"%\" must be followed by two hexadecimal digits");
-            unsigned byte = 0;
-            (void)std::from_chars(text.data() + i + 1, text.data() + i + 3, byte, 16);
-            plain.push_back(static_cast<char>(byte));
-            i += 2;
-        }
-        return plain;
-    }
-
-    static std::string UnescapeToken(const std::string &here, std::string_view token)
-    {
-        std::string plain;
-        for (size_t i = 0; i < token.size(); i++) {
-            if (token[i] != '~') {
-                plain.push_back(token[i]);
-                continue;
-            }
-            i++;
-            if (i == token.size() || (token[i] != '0' && token[i] != '1'))
-                Refuse(here, "in a JSON pointer \"~\" must be followed by 0 or 1");
-            plain.push_back(token[i] == '0' ? '~' : '/');
-        }
-        return plain;
-    }
-
-    static const SchemaValue *Step(const SchemaValue &value, const std::string &token)
-    {
-        if (value.IsObject())
-            return Member(value, token);
-        SizeType index = 0;
-        auto result = std::from_chars(token.data(), token.data() + token.size(), index);
-        if (!value.IsArray() || result.ec != std::errc() ||
-            result.ptr != token.data() + token.size() || index >= value.Size() ||
-            token != std::to_string(index))
-            return nullptr;
-        return &value[index];
+        return Walk(*found.value, found.pointer, site.place, site.depth + 1);
     }
 
     // ---- any type ----
@@ -637,53 +523,7 @@ class Walker {
     int work_ = 0;
 };
 
-// Counts levels on the way into the tree.
-struct DomEvents {
-    bool Null() { return dom->Null(); }
-    bool Bool(bool value) { return dom->Bool(value); }
-    bool RawNumber(const char *text, SizeType length, bool)
-    {
-        return IsNumberInRange({text, length}) && ReportNumber({text, length}, dom);
-    }
-    bool String(const char *text, SizeType length, bool copy)
-    {
-        return dom->String(text, length, copy);
-    }
-    bool Key(const char *text, SizeType length, bool copy) { return dom->Key(text, length, copy); }
-    bool StartObject() { return ++depth <= max_depth && dom->StartObject(); }
-    bool StartArray() { return ++depth <= max_depth && dom->StartArray(); }
-    bool EndObject(SizeType count) { return depth-- > 0 && dom->EndObject(count); }
-    bool EndArray(SizeType count) { return depth-- > 0 && dom->EndArray(count); }
-    // Never called: numbers come as text.
-    bool Int(int value) { return dom->Int(value); }
-    bool Uint(unsigned value) { return dom->Uint(value); }
-    bool Int64(int64_t value) { return dom->Int64(value); }
-    bool Uint64(uint64_t value) { return dom->Uint64(value); }
-    bool Double(double value) { return dom->Double(value); }
-
-    SchemaDom *dom;
-    int max_depth;
-    int depth = 0;
-};
-
 } // namespace
-
-bool
-ParseSchemaJson(std::string_view text, int max_depth, SchemaDom *dom)
-{
-    constexpr unsigned kFlags =
-        rapidjson::kParseIterativeFlag | rapidjson::kParseNumbersAsStringsFlag;
-    bool is_json = false;
-    auto generate = [&](SchemaDom &target) {
-        rapidjson::MemoryStream stream(text.data(), text.size());
-        rapidjson::GenericReader<rapidjson::UTF8<>, rapidjson::UTF8<>, RapidJsonAllocator> reader;
-        DomEvents events{&target, max_depth};
-        is_json = !reader.Parse<kFlags>(stream, events).IsError();
-        return is_json;
-    };
-    dom->Populate(generate);
-    return is_json;
-}
 
 std::optional<SchemaFault>
 WalkSchema(std::string_view schema, CheckedSchema *checked)

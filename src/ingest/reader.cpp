@@ -1,14 +1,10 @@
 #include "ingest/reader.hpp"
 
-#include <atomic>
-#include <cstring>
-#include <deque>
-#include <mutex>
-#include <poll.h>
-#include <unordered_map>
+#include <algorithm>
 
 #include "base/clock.hpp"
-#include "base/crc32c.hpp"
+#include "ingest/reader_exchange.hpp"
+#include "ingest/reading_positions.hpp"
 #include "ingest/thread.hpp"
 #include "ingest/too_large.hpp"
 #include "kafka/consumer.hpp"
@@ -17,7 +13,6 @@ namespace pulse::ingest {
 
 namespace {
 
-constexpr size_t kMaxNotices = 1000;
 constexpr int kPollsPerRound = 512;          // between two looks at commands
 constexpr int64_t kReassignDelayUs = 500000; // doubled by each failure of the partition
 constexpr int kMaxReassignShift = 6;
@@ -28,15 +23,14 @@ constexpr size_t kBatchBytes = 16 * 1024 * 1024; // payload and what was decoded
 class Reader::Impl {
   public:
     Impl(const ReaderOptions &options, std::shared_ptr<const decode::Mapping> mapping)
-        : options_(options), mapping_(std::move(mapping))
+        : options_(options), exchange_(options.queue_bytes, std::move(mapping))
     {
     }
 
     ~Impl()
     {
         if (thread_.joinable()) {
-            stop_ = true;
-            command_event_.Raise();
+            exchange_.Stop();
             thread_.join();
         }
     }
@@ -51,93 +45,16 @@ class Reader::Impl {
         return Status::Ok();
     }
 
-    // ---- backend's side ----
-
-    int fd() const { return ready_event_.fd(); }
-
-    void Assign(std::vector<PartitionOffset> partitions, std::vector<SetAside> set_aside)
-    {
-        std::lock_guard<std::mutex> guard(mutex_);
-        assignment_++;
-        wanted_ = std::move(partitions);
-        wanted_aside_ = std::move(set_aside);
-        has_assignment_ = true;
-        ready_.clear();
-        ready_bytes_ = 0;
-        queued_records_ = 0;
-        std::erase_if(notices_, IsAboutPartition); // they were about the assignment before
-        command_event_.Raise();
-    }
-
-    void SetMapping(std::shared_ptr<const decode::Mapping> mapping)
-    {
-        std::lock_guard<std::mutex> guard(mutex_);
-        mapping_ = std::move(mapping);
-    }
-
-    std::unique_ptr<Batch> Take()
-    {
-        ready_event_.Clear();
-        std::lock_guard<std::mutex> guard(mutex_);
-        if (ready_.empty()) {
-            if (!is_hungry_) {
-                is_hungry_ = true;
-                command_event_.Raise();
-            }
-            return nullptr;
-        }
-        is_hungry_ = false;
-        std::unique_ptr<Batch> batch = std::move(ready_.front());
-        ready_.pop_front();
-        bool was_full = ready_bytes_ + current_bytes_ >= options_.queue_bytes;
-        ready_bytes_ -= batch->bytes();
-        queued_records_ -= batch->records.size();
-        if (was_full)
-            command_event_.Raise();
-        return batch;
-    }
-
-    std::vector<Notice> TakeNotices()
-    {
-        std::lock_guard<std::mutex> guard(mutex_);
-        if (has_failed_.exchange(false))
-            notices_.push_back({Notice::Kind::kFailed, "", -1, -1, failure_});
-        return std::exchange(notices_, {});
-    }
-
-    void Mirror(std::vector<PartitionOffset> offsets)
-    {
-        std::lock_guard<std::mutex> guard(mutex_);
-        mirror_ = std::move(offsets);
-        command_event_.Raise();
-    }
-
-    size_t QueuedRecords() const { return queued_records_ + current_records_; }
+    ReaderExchange &exchange() { return exchange_; }
 
   private:
-    struct PartitionState {
-        std::string topic;
-        int32_t partition;
-        int64_t position;        // the next record to accept
-        Fingerprint last;        // of a record before it
-        int32_t range_index;     // in current_, -1 = none yet
-        bool is_blocked = false; // after an error, until the next assign: its records are dropped
-        bool is_lost = false;
-        bool is_checking = false; // reads `last` again; nothing is accepted before
-        int64_t assigned_at = -1;
-        int failure_count = 0;
-        std::unordered_map<int64_t, SetAside> set_aside{}; // by offset
-    };
-
-    // ---- thread's side ----
-
     void Run()
     {
         try {
-            while (!stop_) {
+            while (!exchange_.IsStopped()) {
                 ServeCommands();
-                if (IsFull()) {
-                    WaitForCommand(100);
+                if (exchange_.IsFull()) {
+                    (void)exchange_.WaitForCommand(100);
                     continue;
                 }
                 bool is_dry = PollSome();
@@ -147,54 +64,35 @@ class Reader::Impl {
                     WaitForMessages();
             }
         } catch (const std::exception &error) {
-            Fail(error.what());
+            exchange_.Fail(error.what());
         } catch (...) {
-            Fail("unknown exception");
+            exchange_.Fail("unknown exception");
         }
     }
 
     void ServeCommands()
     {
-        std::vector<PartitionOffset> mirror;
-        std::vector<SetAside> aside;
-        bool must_assign = false;
-        {
-            std::lock_guard<std::mutex> guard(mutex_);
-            if (has_assignment_) {
-                has_assignment_ = false;
-                must_assign = true;
-                thread_assignment_ = assignment_;
-                partitions_.clear();
-                index_.clear();
-                for (const PartitionOffset &wanted : wanted_)
-                    partitions_.push_back(
-                        {wanted.topic, wanted.partition, wanted.next_offset, wanted.last, -1});
-            }
-            if (thread_mapping_ != mapping_) {
-                FinishCurrentLocked(); // a batch has one mapping
-                thread_mapping_ = mapping_;
-                decoder_ = std::make_unique<decode::Decoder>(thread_mapping_);
-            }
-            mirror = std::exchange(mirror_, {});
-            if (must_assign)
-                aside = std::exchange(wanted_aside_, {});
-        }
-        if (must_assign) {
+        ReaderCommands commands = exchange_.TakeCommands();
+        if (commands.assignment.has_value()) {
             current_.reset();
-            SetCurrentSize();
-            last_partition_ = nullptr;
-            for (size_t i = 0; i < partitions_.size(); i++)
-                index_[partitions_[i].topic].emplace(partitions_[i].partition, i);
-            for (SetAside &record : aside)
-                if (PartitionState *state = Find(record.topic, record.partition))
-                    state->set_aside.emplace(record.kafka_offset, std::move(record));
+            NoteFilling();
+        }
+        if (commands.mapping != mapping_) {
+            FinishCurrent(); // a batch has one mapping
+            mapping_ = std::move(commands.mapping);
+            decoder_ = std::make_unique<decode::Decoder>(mapping_);
+        }
+        if (commands.assignment.has_value()) {
+            assignment_ = commands.assignment->number;
+            positions_.Replace(commands.assignment->partitions,
+                               std::move(commands.assignment->set_aside));
             too_large_.Cancel();
             AssignAll();
         } else if (reassign_at_us_ != 0 && MonotonicUs() >= reassign_at_us_) {
             AssignAll();
         }
-        if (!mirror.empty())
-            consumer_->MirrorOffsets(mirror);
+        if (!commands.mirror.empty())
+            consumer_->MirrorOffsets(commands.mirror);
     }
 
     // Everything at the last record before its position; drops what librdkafka prefetched. Lost
@@ -202,89 +100,32 @@ class Reader::Impl {
     void AssignAll()
     {
         reassign_at_us_ = 0;
-        RememberLast();
-        std::vector<PartitionOffset> list;
-        for (PartitionState &state : partitions_) {
-            state.is_blocked = false;
-            if (state.is_lost)
-                continue;
-            state.is_checking =
-                state.last.kafka_offset >= 0 && state.last.kafka_offset < state.position;
-            state.assigned_at = state.is_checking ? state.last.kafka_offset : state.position;
-            list.push_back({state.topic, state.partition, state.assigned_at, {}});
-        }
-        Status status = consumer_->Assign(list);
+        if (current_ != nullptr)
+            positions_.Remember(*current_);
+        Status status = consumer_->Assign(positions_.Restart());
         if (!status.ok()) {
-            AddNotice({Notice::Kind::kClientError, "", -1, -1, "assign: " + status.message()});
+            AddNotice("assign: " + status.message());
             reassign_at_us_ = MonotonicUs() + kReassignDelayUs;
         }
-    }
-
-    // An answer was larger than the client may receive: whose was it?
-    void SuspectAll()
-    {
-        std::vector<size_t> suspects;
-        for (size_t i = 0; i < partitions_.size(); i++)
-            if (!partitions_[i].is_lost)
-                suspects.push_back(i);
-        too_large_.Begin(std::move(suspects));
     }
 
     void ExamineSuspect(bool is_dry)
     {
         if (!too_large_.IsDue(is_dry))
             return;
-        PartitionState &state = partitions_[too_large_.Next()];
-        bool is_found = !state.is_lost &&
-                        too_large_.IsTooLarge({state.topic, state.partition, state.position, {}});
+        ReadingPosition &position = positions_.At(too_large_.Next());
+        bool is_found =
+            !position.IsLost() &&
+            too_large_.IsTooLarge({position.topic(), position.partition(), position.next_offset()});
         if (is_found) {
-            state.is_lost = true;
-            AddNotice({Notice::Kind::kTooLarge, state.topic, state.partition, state.position,
-                       "the record is larger than pulse can fetch (32 MiB with all that comes "
-                       "with it)"});
+            position.Lose();
+            AddNotice(Notice::Kind::kTooLarge, position,
+                      "the record is larger than pulse can fetch (32 MiB with all that comes "
+                      "with it)");
             AssignAll();
         }
         if (is_found || !too_large_.IsRunning())
             too_large_.DropClient();
-    }
-
-    // The last record of each partition in the batch being filled.
-    void RememberLast()
-    {
-        if (current_ == nullptr)
-            return;
-        std::vector<const Record *> last(current_->ranges.size());
-        for (const Record &record : current_->records)
-            last[record.range_index] = &record;
-        for (PartitionState &state : partitions_) {
-            const Record *record =
-                state.range_index < 0 ? nullptr : last[static_cast<size_t>(state.range_index)];
-            if (record != nullptr)
-                state.last = FingerprintOf(record->kafka_offset, record->timestamp_ms, record->key,
-                                           record->value);
-        }
-    }
-
-    // True when the partition goes on. A record that is not there any more may have been compacted
-    // away; where the log ends before it, the log is another one.
-    bool CheckLast(PartitionState *state)
-    {
-        if (!state->is_checking)
-            return true;
-        state->is_checking = false;
-        bool is_record = message_.kind == kafka::Message::Kind::kRecord;
-        if (is_record ? message_.offset > state->last.kafka_offset ||
-                            IsSameRecord(state->last,
-                                         FingerprintOf(message_.offset, message_.timestamp_ms,
-                                                       message_.key, message_.value))
-                      : message_.offset > state->last.kafka_offset)
-            return true;
-        state->is_lost = true;
-        AddNotice({Notice::Kind::kTopicChanged, state->topic, state->partition, state->position,
-                   is_record ? "the record at offset " + std::to_string(message_.offset) +
-                                   " is another one than before"
-                             : "the log ends at offset " + std::to_string(message_.offset)});
-        return false;
     }
 
     // Reads what is there; true when nothing more is.
@@ -304,10 +145,10 @@ class Reader::Impl {
                 TakePartitionError();
                 break;
             case kafka::Message::Kind::kClientError:
+                // An answer was larger than the client may receive: whose was it?
                 if (message_.is_too_large)
-                    SuspectAll();
-                AddNotice({Notice::Kind::kClientError, "", -1, -1,
-                           message_.error_name + ": " + message_.error_text});
+                    too_large_.Begin(positions_.Readable());
+                AddNotice(message_.error_name + ": " + message_.error_text);
                 break;
             case kafka::Message::Kind::kLog:
                 break; // errors arrive as events as well; the rest is chatter
@@ -318,120 +159,126 @@ class Reader::Impl {
         return false;
     }
 
-    PartitionState *FindPartition()
-    {
-        if (last_partition_ != nullptr && last_partition_->partition == message_.partition &&
-            last_partition_->topic == message_.topic)
-            return last_partition_;
-        PartitionState *state = Find(std::string(message_.topic), message_.partition);
-        if (state != nullptr)
-            last_partition_ = state;
-        return state;
-    }
-
-    PartitionState *Find(const std::string &name, int32_t partition)
-    {
-        auto topic = index_.find(name);
-        if (topic == index_.end())
-            return nullptr;
-        auto entry = topic->second.find(partition);
-        return entry == topic->second.end() ? nullptr : &partitions_[entry->second];
-    }
-
-    Range &RangeOf(PartitionState *state)
-    {
-        if (current_ == nullptr) {
-            current_ = std::make_unique<Batch>();
-            current_->mapping = thread_mapping_;
-            current_->assignment = thread_assignment_;
-            current_since_us_ = MonotonicUs();
-            for (PartitionState &other : partitions_)
-                other.range_index = -1;
-        }
-        if (state->range_index < 0) {
-            state->range_index = static_cast<int32_t>(current_->ranges.size());
-            current_->ranges.push_back(
-                {state->topic, state->partition, state->position, state->position, -1, 0});
-        }
-        return current_->ranges[static_cast<size_t>(state->range_index)];
-    }
-
     void TakeRecord()
     {
-        PartitionState *state = FindPartition();
-        // The guard behind every promise: only the next record of an assigned partition is taken.
-        if (state == nullptr || state->is_blocked || state->is_lost ||
-            message_.offset < state->assigned_at || !CheckLast(state) ||
-            message_.offset < state->position)
+        ReadingPosition *position = FindNext();
+        if (position == nullptr)
             return;
         if (IsCurrentEmpty() || (++clock_age_ & 63) == 0)
             now_us_ = WallClockUs();
-        (void)RangeOf(state);
-        Append(state);
-        state->position = message_.offset + 1;
-        state->failure_count = 0;
+        (void)RangeOf(position);
+        Append(*position);
+        position->Pass(message_);
     }
 
-    void Append(PartitionState *state)
+    void TakeEndOfPartition()
     {
-        uint32_t range_index = static_cast<uint32_t>(state->range_index);
-        auto aside = state->set_aside.empty() ? state->set_aside.end()
-                                              : state->set_aside.find(message_.offset);
-        if (aside != state->set_aside.end()) {
-            current_->AppendSetAside(message_, range_index, aside->second.code,
-                                     aside->second.reason);
+        ReadingPosition *position = FindNext();
+        if (position == nullptr)
+            return;
+        RangeOf(position).next_offset = message_.offset;
+        position->Pass(message_);
+    }
+
+    // Null: not the next one of a partition of ours.
+    ReadingPosition *FindNext()
+    {
+        ReadingPosition *position = positions_.Find(message_.topic, message_.partition);
+        if (position == nullptr)
+            return nullptr;
+        const ReadingPosition::Verdict verdict = position->Judge(message_);
+        if (position->IsBack())
+            AddNotice(Notice::Kind::kPartitionBack, *position, "");
+        switch (verdict) {
+        case ReadingPosition::Verdict::kNext:
+            return position;
+        case ReadingPosition::Verdict::kNotNext:
+            break;
+        case ReadingPosition::Verdict::kOtherBroker:
+            reassign_at_us_ = MonotonicUs();
+            break;
+        case ReadingPosition::Verdict::kTopicChanged:
+            AddNotice(Notice::Kind::kTopicChanged, *position,
+                      message_.kind == kafka::Message::Kind::kRecord
+                          ? "the record at offset " + std::to_string(message_.offset) +
+                                " is another one than before"
+                          : "the log ends at offset " + std::to_string(message_.offset));
+            break;
+        }
+        return nullptr;
+    }
+
+    Range &RangeOf(ReadingPosition *position)
+    {
+        if (current_ == nullptr) {
+            current_ = std::make_unique<Batch>();
+            current_->mapping = mapping_;
+            current_->assignment = assignment_;
+            current_since_us_ = MonotonicUs();
+            positions_.BeginBatch();
+        }
+        if (position->range_index() < 0) {
+            position->SetRange(static_cast<int32_t>(current_->ranges.size()));
+            int64_t next_offset = position->next_offset();
+            current_->ranges.push_back(
+                {position->topic(), position->partition(), next_offset, next_offset, -1, 0});
+        }
+        return current_->ranges[static_cast<size_t>(position->range_index())];
+    }
+
+    void Append(const ReadingPosition &position)
+    {
+        uint32_t range_index = static_cast<uint32_t>(position.range_index());
+        if (const SetAside *aside = position.FindSetAside(message_.offset)) {
+            current_->AppendSetAside(message_, range_index, aside->code, aside->reason);
             return;
         }
         if (options_.decoding != nullptr)
-            options_.decoding->Set(state->topic, state->partition, message_.offset);
+            options_.decoding->Set(position.topic(), position.partition(), message_.offset);
         current_->Append(message_, range_index, *decoder_, now_us_);
         if (options_.decoding != nullptr)
             options_.decoding->Clear();
     }
 
-    // Control records and compaction leave offsets without a record: the end of the partition is
-    // the next offset to read all the same, and lag reaches zero.
-    void TakeEndOfPartition()
-    {
-        PartitionState *state = FindPartition();
-        if (state == nullptr || state->is_blocked || state->is_lost || !CheckLast(state) ||
-            message_.offset <= state->position)
-            return;
-        Range &range = RangeOf(state);
-        range.next_offset = message_.offset;
-        state->position = message_.offset;
-    }
-
     void TakePartitionError()
     {
-        PartitionState *state = FindPartition();
-        if (state == nullptr || state->is_lost)
+        ReadingPosition *position = positions_.Find(message_.topic, message_.partition);
+        if (position == nullptr)
             return;
-        // What precedes the error is in the batch; what librdkafka has prefetched behind it is
-        // dropped and read again from the position (K4).
-        state->is_blocked = true;
-        // An error of the assignment before names an offset that is not ours: the next assign
-        // decides.
-        int64_t wanted = state->is_checking ? state->assigned_at : state->position;
-        bool is_stale = message_.offset >= 0 && message_.offset != wanted;
-        if (message_.is_out_of_range && !is_stale && state->is_checking) {
-            // Retention has passed the last record, perhaps not yet the next one.
-            state->last = {};
+        switch (position->JudgeError(message_)) {
+        case ReadingPosition::Trouble::kNone:
+            break;
+        case ReadingPosition::Trouble::kLastGone:
             reassign_at_us_ = MonotonicUs();
-            return;
+            break;
+        case ReadingPosition::Trouble::kLost:
+            AddNotice(Notice::Kind::kOffsetLost, *position, message_.error_text);
+            break;
+        case ReadingPosition::Trouble::kPassing:
+            AddNotice(Notice::Kind::kPartitionError, *position,
+                      message_.error_name + ": " + message_.error_text);
+            ReassignLater(position->failure_count());
+            break;
         }
-        if (message_.is_out_of_range && !is_stale) {
-            state->is_lost = true;
-            AddNotice({Notice::Kind::kOffsetLost, state->topic, state->partition, state->position,
-                       message_.error_text});
-            return;
-        }
-        AddNotice({Notice::Kind::kPartitionError, state->topic, state->partition, state->position,
-                   message_.error_name + ": " + message_.error_text});
-        int shift = std::min(state->failure_count++, kMaxReassignShift);
+    }
+
+    void ReassignLater(int failure_count)
+    {
+        int shift = std::min(failure_count - 1, kMaxReassignShift);
         int64_t at_us = MonotonicUs() + (kReassignDelayUs << shift);
         if (reassign_at_us_ == 0 || at_us < reassign_at_us_)
             reassign_at_us_ = at_us;
+    }
+
+    void AddNotice(std::string client_error)
+    {
+        exchange_.AddNotice({Notice::Kind::kClientError, "", -1, -1, std::move(client_error)});
+    }
+
+    void AddNotice(Notice::Kind kind, const ReadingPosition &position, std::string text)
+    {
+        exchange_.AddNotice({kind, position.topic(), position.partition(), position.next_offset(),
+                             std::move(text)});
     }
 
     bool IsCurrentEmpty() const { return current_ == nullptr || current_->records.empty(); }
@@ -444,73 +291,35 @@ class Reader::Impl {
                current_->bytes() >= most_batch_bytes_;
     }
 
-    bool IsFull()
-    {
-        std::lock_guard<std::mutex> guard(mutex_);
-        return ready_bytes_ + current_bytes_ >= options_.queue_bytes && !ready_.empty();
-    }
-
     // Under load the backend is busy and batches fill up; when it is hungry, whatever is there
     // goes.
     void HandOver(bool is_dry)
     {
-        SetCurrentSize();
+        NoteFilling();
         if (current_ == nullptr)
             return;
-        std::lock_guard<std::mutex> guard(mutex_);
         bool has_waited = MonotonicUs() - current_since_us_ >= options_.batch_max_wait_us;
-        if (IsCurrentFull() || (is_hungry_ && has_waited && (is_dry || !IsCurrentEmpty())))
-            FinishCurrentLocked();
+        bool may_go = has_waited && (is_dry || !IsCurrentEmpty());
+        if (IsCurrentFull() || (may_go && exchange_.IsHungry()))
+            FinishCurrent();
     }
 
-    void FinishCurrentLocked()
+    void FinishCurrent()
     {
         if (current_ == nullptr)
             return;
-        RememberLast();
+        positions_.Remember(*current_);
         for (Range &range : current_->ranges)
             range.high_watermark = consumer_->CachedWatermarks(range.topic, range.partition).high;
-        if (current_->assignment == assignment_) {
-            current_bytes_ = 0; // before it is counted as ready: never both
-            current_records_ = 0;
-            ready_bytes_ += current_->bytes();
-            queued_records_ += current_->records.size();
-            ready_.push_back(std::move(current_));
-            is_hungry_ = false;
-            ready_event_.Raise();
-        }
-        current_.reset();
-        SetCurrentSize();
+        exchange_.Offer(std::move(current_));
     }
 
-    void SetCurrentSize()
+    void NoteFilling()
     {
-        current_bytes_ = current_ == nullptr ? 0 : current_->bytes();
-        current_records_ = current_ == nullptr ? 0 : current_->records.size();
-    }
-
-    // Allocates nothing: that there is no memory left may be the reason.
-    void Fail(const char *text) noexcept
-    {
-        std::strncpy(failure_, text, sizeof(failure_) - 1);
-        has_failed_ = true;
-        ready_event_.Raise();
-    }
-
-    static bool IsAboutPartition(const Notice &notice) { return notice.partition >= 0; }
-
-    void AddNotice(Notice notice)
-    {
-        bool is_repeated = notice.kind == Notice::Kind::kClientError ||
-                           notice.kind == Notice::Kind::kPartitionError;
-        std::lock_guard<std::mutex> guard(mutex_);
-        if (IsAboutPartition(notice) && thread_assignment_ != assignment_)
-            return;
-        if (is_repeated &&
-            notices_.size() >= kMaxNotices) // the backend is busy, and they come again
-            return;
-        notices_.push_back(std::move(notice));
-        ready_event_.Raise();
+        if (current_ == nullptr)
+            exchange_.NoteFilling(0, 0);
+        else
+            exchange_.NoteFilling(current_->bytes(), current_->records.size());
     }
 
     void WaitForMessages()
@@ -523,56 +332,25 @@ class Reader::Impl {
         if (reassign_at_us_ != 0)
             timeout_us =
                 std::min(timeout_us, std::max<int64_t>(reassign_at_us_ - MonotonicUs(), 1000));
-        pollfd fds[2] = {{consumer_->wakeup_fd(), POLLIN, 0}, {command_event_.fd(), POLLIN, 0}};
-        (void)poll(fds, 2, static_cast<int>(timeout_us / 1000));
+        (void)exchange_.WaitForCommand(static_cast<int>(timeout_us / 1000), consumer_->wakeup_fd());
         consumer_->ClearWakeup();
-        command_event_.Clear();
-    }
-
-    void WaitForCommand(int timeout_ms)
-    {
-        pollfd fd = {command_event_.fd(), POLLIN, 0};
-        (void)poll(&fd, 1, timeout_ms);
-        command_event_.Clear();
     }
 
     const ReaderOptions options_;
-    std::atomic<bool> stop_{false};
-    EventFd ready_event_;   // thread -> backend
-    EventFd command_event_; // backend -> thread
-
-    mutable std::mutex mutex_; // guards this block
-    std::shared_ptr<const decode::Mapping> mapping_;
-    std::vector<PartitionOffset> wanted_;
-    std::vector<SetAside> wanted_aside_;
-    bool has_assignment_ = false;
-    uint64_t assignment_ = 0;
-    std::vector<PartitionOffset> mirror_;
-    std::deque<std::unique_ptr<Batch>> ready_;
-    size_t ready_bytes_ = 0;
-    bool is_hungry_ = false;
-    std::vector<Notice> notices_;
-
-    char failure_[256] = ""; // written before has_failed_
-    std::atomic<bool> has_failed_{false};
-    std::atomic<size_t> queued_records_{0};
-    std::atomic<size_t> current_records_{0};
-    std::atomic<size_t> current_bytes_{0};
+    ReaderExchange exchange_;
 
     // The thread's own.
     std::unique_ptr<kafka::Consumer> consumer_;
-    std::shared_ptr<const decode::Mapping> thread_mapping_;
+    std::shared_ptr<const decode::Mapping> mapping_;
     std::unique_ptr<decode::Decoder> decoder_;
-    uint64_t thread_assignment_ = 0;
-    std::vector<PartitionState> partitions_;
-    std::unordered_map<std::string, std::unordered_map<int32_t, size_t>> index_;
-    PartitionState *last_partition_ = nullptr;
+    uint64_t assignment_ = 0;
+    ReadingPositions positions_;
     std::unique_ptr<Batch> current_;
     const size_t most_batch_bytes_ =
         std::min(options_.queue_bytes, std::max(options_.batch_max_bytes, kBatchBytes));
     int64_t current_since_us_ = 0;
     int64_t reassign_at_us_ = 0;
-    TooLargeSearch too_large_{options_.config}; // numbers of partitions_
+    TooLargeSearch too_large_{options_.config}; // numbers of positions_
     int64_t now_us_ = 0;
     uint32_t clock_age_ = 0;
     kafka::Message message_;
@@ -596,43 +374,43 @@ Reader::Start(const ReaderOptions &options, std::shared_ptr<const decode::Mappin
 int
 Reader::fd() const
 {
-    return impl_->fd();
+    return impl_->exchange().fd();
 }
 
 void
 Reader::Assign(std::vector<PartitionOffset> partitions, std::vector<SetAside> set_aside)
 {
-    impl_->Assign(std::move(partitions), std::move(set_aside));
+    impl_->exchange().Assign(std::move(partitions), std::move(set_aside));
 }
 
 void
 Reader::SetMapping(std::shared_ptr<const decode::Mapping> mapping)
 {
-    impl_->SetMapping(std::move(mapping));
+    impl_->exchange().SetMapping(std::move(mapping));
 }
 
 std::unique_ptr<Batch>
 Reader::Take()
 {
-    return impl_->Take();
+    return impl_->exchange().Take();
 }
 
 std::vector<Notice>
 Reader::TakeNotices()
 {
-    return impl_->TakeNotices();
+    return impl_->exchange().TakeNotices();
 }
 
 void
 Reader::Mirror(std::vector<PartitionOffset> offsets)
 {
-    impl_->Mirror(std::move(offsets));
+    impl_->exchange().Mirror(std::move(offsets));
 }
 
 size_t
 Reader::QueuedRecords() const
 {
-    return impl_->QueuedRecords();
+    return impl_->exchange().QueuedRecords();
 }
 
 } // namespace pulse::ingest

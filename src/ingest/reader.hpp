@@ -43,6 +43,7 @@ struct Notice {
         kOffsetLost,     // the partition's offset is not in the log; it is no longer read
         kTopicChanged,   // the last record read is another one now; it is no longer read
         kPartitionError, // reading it failed; tried again by itself
+        kPartitionBack,  // and now it works again
         kClientError,    // a broker or the connection
         kFailed,         // the thread ended; start a new reader
     };

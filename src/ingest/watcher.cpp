@@ -19,9 +19,9 @@ namespace pulse::ingest {
 namespace {
 
 constexpr int kTimeoutMs = 5000;
-constexpr std::chrono::milliseconds kTimeout(kTimeoutMs);
+constexpr std::chrono::milliseconds kLong = std::chrono::milliseconds(kTimeoutMs) - kEarly;
 
-using Clock = std::chrono::steady_clock;
+using Clock = LogEnds::Clock;
 
 // One client for all pipelines that talk to the same brokers in the same way.
 std::string
@@ -100,8 +100,10 @@ class Watcher::Impl {
         // and a client that says nothing more.
         AsidePtr<kafka::Consumer> consumer;
         std::set<std::string> pipelines; // that use it
-        Clock::time_point silent_at;     // when the broker last let us wait in vain
+        Clock::time_point silent_at;     // when no broker answered at all, and we had to wait
         std::string silence;             // what was said then
+        bool has_answered = false;       // any broker, in this job
+        LogEnds ends;
     };
 
     void Run()
@@ -159,19 +161,20 @@ class Watcher::Impl {
             return;
         }
         Clock::time_point began = Clock::now();
+        client->has_answered = false;
         if (job.request.kind == WatchRequest::Kind::kProbe)
-            Probe(job.request, client->consumer.get(), &job.answer);
+            Probe(job, client);
         else if (job.request.kind == WatchRequest::Kind::kRead)
-            Read(job.request, &job.answer);
+            Read(job.request, client, &job.answer);
         else
-            Resolve(job.request, client->consumer.get(), &job.answer);
+            Resolve(job, client);
         if (job.answer.error.empty())
             return;
         // "Transport failure" is what a wrong password looks like to the one who asked.
         std::string cause = CauseOf(client->consumer.get());
         if (!cause.empty())
             job.answer.error += " (" + cause + ")";
-        if (Clock::now() - began < kTimeout)
+        if (client->has_answered || Clock::now() - began < kLong)
             return;
         client->silent_at = Clock::now();
         client->silence = job.answer.error;
@@ -238,42 +241,53 @@ class Watcher::Impl {
         }
     }
 
-    void Probe(const WatchRequest &request, kafka::Consumer *consumer, WatchAnswer *answer)
+    // topics empty = all of the cluster. False when nobody answered.
+    static bool FetchMetadata(const std::vector<std::string> &topics, Client *client,
+                              WatchAnswer *answer, std::vector<kafka::TopicMetadata> *found)
     {
-        std::vector<std::string> names;
-        std::vector<std::string> patterns;
-        for (const std::string &topic : request.topics)
-            (topic.starts_with("^") ? patterns : names).push_back(topic);
-
-        std::map<std::string, int32_t> partition_counts;
-        if (!patterns.empty() && !FindMatching(patterns, consumer, &partition_counts, answer))
-            return;
-        if (!names.empty()) {
-            auto metadata = consumer->FetchMetadata(names, kTimeoutMs);
-            if (!metadata.ok()) {
-                answer->error = metadata.message();
-                return;
-            }
-            for (const kafka::TopicMetadata &topic : metadata.value()) {
-                if (topic.error_name.empty() && topic.partition_count > 0)
-                    partition_counts[topic.topic] = topic.partition_count;
-                else
-                    answer->missing_topics.push_back(topic.topic);
-            }
-        }
-        for (const auto &[topic, count] : partition_counts)
-            for (int32_t partition = 0; partition < count && answer->error.empty(); partition++)
-                AddWatermarks(topic, partition, consumer, answer);
-    }
-
-    bool FindMatching(const std::vector<std::string> &patterns, kafka::Consumer *consumer,
-                      std::map<std::string, int32_t> *partition_counts, WatchAnswer *answer)
-    {
-        auto metadata = consumer->FetchMetadata({}, kTimeoutMs);
+        auto metadata = client->consumer->FetchMetadata(topics, kTimeoutMs);
         if (!metadata.ok()) {
             answer->error = metadata.message();
             return false;
         }
+        client->has_answered = true;
+        *found = std::move(metadata.value());
+        return true;
+    }
+
+    static void Probe(Job &job, Client *client)
+    {
+        WatchAnswer *answer = &job.answer;
+        std::vector<std::string> names;
+        std::vector<std::string> patterns;
+        for (const std::string &topic : job.request.topics)
+            (topic.starts_with("^") ? patterns : names).push_back(topic);
+
+        std::map<std::string, kafka::TopicMetadata> found;
+        if (!patterns.empty() && !FindMatching(patterns, client, &found, answer))
+            return;
+        std::vector<kafka::TopicMetadata> named;
+        if (!names.empty() && !FetchMetadata(names, client, answer, &named))
+            return;
+        for (kafka::TopicMetadata &topic : named) {
+            if (topic.error_name.empty() && topic.partition_count > 0)
+                found[topic.topic] = std::move(topic);
+            else
+                answer->missing_topics[topic.topic] = topic.error_name;
+        }
+        std::vector<kafka::TopicMetadata> topics;
+        for (auto &[name, topic] : found)
+            topics.push_back(std::move(topic));
+        AddEnds(LogEnds::AllOf(topics), job, client);
+    }
+
+    static bool FindMatching(const std::vector<std::string> &patterns, Client *client,
+                             std::map<std::string, kafka::TopicMetadata> *found,
+                             WatchAnswer *answer)
+    {
+        std::vector<kafka::TopicMetadata> all;
+        if (!FetchMetadata({}, client, answer, &all))
+            return false;
         for (const std::string &text : patterns) {
             auto pattern = TopicPattern::Compile(text);
             if (!pattern.ok()) {
@@ -281,33 +295,61 @@ class Watcher::Impl {
                 answer->is_definition = true;
                 return false;
             }
-            for (const kafka::TopicMetadata &topic : metadata.value())
+            for (const kafka::TopicMetadata &topic : all)
                 if (topic.error_name.empty() && pattern.value().Matches(topic.topic))
-                    (*partition_counts)[topic.topic] = topic.partition_count;
+                    (*found)[topic.topic] = topic;
         }
         return true;
     }
 
-    bool AddWatermarks(const std::string &topic, int32_t partition, kafka::Consumer *consumer,
-                       WatchAnswer *answer)
+    static void AddEnds(const std::vector<LogEnds::Wanted> &wanted, Job &job, Client *client)
     {
-        auto watermarks = consumer->QueryWatermarks(topic, partition, kTimeoutMs);
-        if (!watermarks.ok()) {
-            answer->error = watermarks.message();
+        // Probes come again, and others wait for this thread meanwhile.
+        bool is_patient = job.request.kind != WatchRequest::Kind::kProbe || job.request.id != 0;
+        LogEnds::Answer ends =
+            client->ends.Ask(wanted, client->consumer.get(), job.asked_at, is_patient, kTimeoutMs);
+        job.answer.watermarks = std::move(ends.watermarks);
+        job.answer.troubles = std::move(ends.troubles);
+    }
+
+    // Those that the request names, with their leaders. False when nobody answered.
+    static bool FindWanted(const WatchRequest &request, Client *client, WatchAnswer *answer,
+                           std::vector<LogEnds::Wanted> *wanted)
+    {
+        std::set<std::string> names;
+        for (const PartitionOffset &partition : request.partitions)
+            names.insert(partition.topic);
+        std::vector<kafka::TopicMetadata> topics;
+        if (names.empty() || !FetchMetadata({names.begin(), names.end()}, client, answer, &topics))
             return false;
-        }
-        answer->watermarks.push_back(
-            {topic, partition, watermarks.value().low, watermarks.value().high});
+        for (const PartitionOffset &partition : request.partitions)
+            wanted->push_back(LogEnds::OneOf(topics, partition.topic, partition.partition));
         return true;
     }
 
-    void Resolve(const WatchRequest &request, kafka::Consumer *consumer, WatchAnswer *answer)
+    static void Resolve(Job &job, Client *client)
     {
-        for (const PartitionOffset &wanted : request.partitions)
-            if (!AddWatermarks(wanted.topic, wanted.partition, consumer, answer) ||
-                !Identify(wanted, consumer, answer))
+        const WatchRequest &request = job.request;
+        WatchAnswer *answer = &job.answer;
+        kafka::Consumer *consumer = client->consumer.get();
+        std::vector<LogEnds::Wanted> wanted;
+        if (!FindWanted(request, client, answer, &wanted))
+            return;
+        AddEnds(wanted, job, client);
+        if (!answer->troubles.empty() && request.kind != WatchRequest::Kind::kJudge) {
+            answer->error = Describe(answer->troubles.front());
+            return;
+        }
+        // Both are in the same order.
+        for (const PartitionOffset &partition : request.partitions) {
+            size_t i = answer->resolved.size();
+            if (i < answer->watermarks.size() && partition.topic == answer->watermarks[i].topic &&
+                partition.partition == answer->watermarks[i].partition)
+                answer->resolved.push_back(partition);
+        }
+        for (size_t i = 0; i < answer->resolved.size(); i++)
+            if (!Identify(answer->resolved[i], answer->watermarks[i], consumer, answer))
                 return;
-        answer->resolved = request.partitions;
         if (request.position.kind == Position::Kind::kTime) {
             for (PartitionOffset &entry : answer->resolved)
                 entry.next_offset = request.position.value;
@@ -336,9 +378,16 @@ class Watcher::Impl {
     }
 
     // With a client of its own: see ReadFrom().
-    void Read(const WatchRequest &request, WatchAnswer *answer)
+    static void Read(const WatchRequest &request, Client *client, WatchAnswer *answer)
     {
         const PartitionOffset &where = request.partitions.front();
+        std::vector<LogEnds::Wanted> wanted;
+        if (!FindWanted(request, client, answer, &wanted))
+            return;
+        if (wanted.front().leader < 0) {
+            answer->error = Describe({where.topic, where.partition, wanted.front().trouble});
+            return;
+        }
         auto created = kafka::Consumer::Create(request.config);
         if (!created.ok()) {
             answer->error = created.message();
@@ -367,10 +416,10 @@ class Watcher::Impl {
             record->kafka_offset = where.next_offset;
     }
 
-    // Of the partition whose watermarks came last. False when the broker could not be asked.
-    bool Identify(const PartitionOffset &known, kafka::Consumer *consumer, WatchAnswer *answer)
+    // False when the broker could not be asked.
+    static bool Identify(const PartitionOffset &known, const PartitionWatermarks &marks,
+                         kafka::Consumer *consumer, WatchAnswer *answer)
     {
-        const PartitionWatermarks &marks = answer->watermarks.back();
         LogIdentity identity = LogIdentity::kUnproved;
         if (known.next_offset > marks.high || known.last.kafka_offset >= marks.high) {
             identity = LogIdentity::kAnother;
@@ -403,6 +452,15 @@ class Watcher::Impl {
     std::map<std::string, Client> clients_; // the thread's own
     std::thread thread_;                    // last: starts when all is there
 };
+
+std::string
+Describe(const MissingTopics::value_type &missing)
+{
+    const auto &[topic, why] = missing;
+    if (why.empty() || why == "UNKNOWN_TOPIC_OR_PART")
+        return "topic \"" + topic + "\" does not exist";
+    return "topic \"" + topic + "\" cannot be read (" + why + ")";
+}
 
 Watcher::Watcher() : impl_(std::make_unique<Impl>()) {}
 

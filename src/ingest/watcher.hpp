@@ -4,11 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/types.hpp"
+#include "ingest/log_ends.hpp"
 #include "kafka/config.hpp"
 
 namespace pulse::ingest {
@@ -18,13 +20,6 @@ struct Position {
     enum class Kind { kEarliest, kLatest, kOffset, kTime, kAfterRows };
     Kind kind = Kind::kEarliest;
     int64_t value = 0; // kOffset: the offset; kTime: milliseconds since 1970
-};
-
-struct PartitionWatermarks {
-    std::string topic;
-    int32_t partition;
-    int64_t low;
-    int64_t high;
 };
 
 // Whether a partition is still the log that its offsets were read from.
@@ -65,6 +60,10 @@ struct FetchedRecord {
     std::string headers; // EncodeHeaders(); empty = none
 };
 
+// Topic -> what Kafka says instead of its partitions, by librdkafka's name.
+using MissingTopics = std::map<std::string, std::string>;
+std::string Describe(const MissingTopics::value_type &missing);
+
 struct WatchAnswer {
     WatchRequest::Kind kind;
     int64_t id;
@@ -72,11 +71,13 @@ struct WatchAnswer {
     int64_t version;
     std::string error;                           // empty = it worked
     bool is_definition = false;                  // the pipeline's settings are at fault
-    std::vector<std::string> missing_topics;     // kProbe: named but not there (yet)
-    std::vector<PartitionWatermarks> watermarks; // kProbe and kResolve
-    // kResolve; clamped to [low, high] but for kOffset, and kAfterRows in the same log.
+    MissingTopics missing_topics;                // kProbe: named but not there (yet)
+    std::vector<PartitionWatermarks> watermarks; // kProbe, kResolve, kJudge
+    // kProbe and kJudge: they are in no other list. Of a kResolve the first one is its error.
+    std::vector<PartitionTrouble> troubles;
+    // kResolve, kJudge; clamped to [low, high] but for kOffset, and kAfterRows in the same log.
     std::vector<PartitionOffset> resolved;
-    std::vector<LogIdentity> logs; // kResolve
+    std::vector<LogIdentity> logs; // kResolve, kJudge
     FetchedRecord record;          // kRead
 };
 

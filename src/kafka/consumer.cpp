@@ -117,10 +117,12 @@ Consumer::Impl::Fill(const rd_kafka_message_t *raw, Message *message)
     message->topic = raw->rkt != nullptr ? rd_kafka_topic_name(raw->rkt) : std::string_view();
     message->partition = raw->partition;
     message->offset = raw->offset;
+    message->broker = rd_kafka_message_broker_id(raw);
     message->headers.clear();
     message->error_code = raw->err;
     message->is_fatal = false;
     message->is_out_of_range = false;
+    message->is_damaged = false;
     if (raw->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
         FillError(raw, message);
         return;
@@ -172,6 +174,7 @@ Consumer::Impl::FillError(const rd_kafka_message_t *raw, Message *message)
                             : Message::Kind::kPartitionError;
         message->is_out_of_range = raw->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET ||
                                    raw->err == RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE;
+        message->is_damaged = raw->err == RD_KAFKA_RESP_ERR__BAD_MSG;
         message->severity = message->kind == Message::Kind::kEndOfPartition ? 6 : 3;
         return;
     }

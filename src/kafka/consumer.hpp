@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.hpp"
@@ -35,6 +36,7 @@ struct Message {
     std::string_view topic;
     int32_t partition = -1;
     int64_t offset = -1;
+    int32_t broker = -1;       // kRecord, kEndOfPartition: who sent it, -1 = not known
     int64_t timestamp_ms = -1; // -1 = not available
     bool is_log_append_time = false;
     std::string_view key;        // null data() = null
@@ -45,7 +47,8 @@ struct Message {
     std::string error_text;
     bool is_fatal = false;
     bool is_out_of_range = false; // kPartitionError: the offset is not in the log
-    bool is_too_large = false;    // kClientError: an answer beyond receive.message.max.bytes
+    bool is_damaged = false;   // kPartitionError: the batch at the offset is not what was written
+    bool is_too_large = false; // kClientError: an answer beyond receive.message.max.bytes
     int severity = 6;
 };
 
@@ -57,7 +60,8 @@ struct Watermarks {
 struct TopicMetadata {
     std::string topic;
     int32_t partition_count = 0;
-    std::string error_name; // empty = fine; "UNKNOWN_TOPIC_OR_PART", ...
+    std::vector<int32_t> leaders; // broker id of each partition's, -1 = it has none
+    std::string error_name;       // empty = fine; "UNKNOWN_TOPIC_OR_PART", ...
 };
 
 struct Cluster {
@@ -113,6 +117,9 @@ class Consumer {
                                                      int timeout_ms);
     // high is the last stable offset: before an open transaction's records.
     Result<Watermarks> QueryWatermarks(const std::string &topic, int32_t partition, int timeout_ms);
+    // Of several, in two questions to each of their leaders; in the same order.
+    std::vector<Result<Watermarks>>
+    QueryWatermarks(const std::vector<std::pair<std::string, int32_t>> &partitions, int timeout_ms);
     // next_offset of each element is a timestamp in ms on input; the offset of the first record at
     // or after it on output, or the end of the log when there is none.
     Status OffsetsForTimes(std::vector<PartitionOffset> *partitions, int timeout_ms);

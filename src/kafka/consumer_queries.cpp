@@ -32,6 +32,33 @@ class Deadline {
     std::chrono::steady_clock::time_point end_;
 };
 
+std::vector<int32_t>
+LeadersOf(const rd_kafka_metadata_topic &topic)
+{
+    std::vector<int32_t> leaders(static_cast<size_t>(topic.partition_cnt), -1);
+    for (int index = 0; index < topic.partition_cnt; ++index) {
+        const rd_kafka_metadata_partition &partition = topic.partitions[index];
+        if (partition.id >= 0 && partition.id < topic.partition_cnt)
+            leaders[static_cast<size_t>(partition.id)] = partition.leader;
+    }
+    return leaders;
+}
+
+// Why a question about offsets has no answer for this partition; code is what librdkafka says of
+// the whole question.
+Status
+StatusOf(const rd_kafka_topic_partition_t &element, rd_kafka_resp_err_t code)
+{
+    bool is_told =
+        element.err != RD_KAFKA_RESP_ERR_NO_ERROR && element.err != RD_KAFKA_RESP_ERR__IN_PROGRESS;
+    if (is_told)
+        return ErrorOf(std::string("could not get offsets of ") + element.topic + "/" +
+                           std::to_string(element.partition),
+                       element.err);
+    return ErrorOf("could not get offsets",
+                   code == RD_KAFKA_RESP_ERR_NO_ERROR ? RD_KAFKA_RESP_ERR__TIMED_OUT : code);
+}
+
 } // namespace
 
 PartitionListHandle
@@ -105,7 +132,7 @@ Consumer::Impl::FetchTopics(rd_kafka_topic_t *only, int timeout_ms)
     for (int index = 0; index < metadata->topic_cnt; ++index) {
         const rd_kafka_metadata_topic &topic = metadata->topics[index];
         result.push_back(
-            {topic.topic, topic.partition_cnt,
+            {topic.topic, topic.partition_cnt, LeadersOf(topic),
              topic.err == RD_KAFKA_RESP_ERR_NO_ERROR ? "" : rd_kafka_err2name(topic.err)});
     }
     return result;
@@ -114,17 +141,35 @@ Consumer::Impl::FetchTopics(rd_kafka_topic_t *only, int timeout_ms)
 Result<Watermarks>
 Consumer::QueryWatermarks(const std::string &topic, int32_t partition, int timeout_ms)
 {
+    return QueryWatermarks({{topic, partition}}, timeout_ms).front();
+}
+
+std::vector<Result<Watermarks>>
+Consumer::QueryWatermarks(const std::vector<std::pair<std::string, int32_t>> &partitions,
+                          int timeout_ms)
+{
     Deadline deadline(timeout_ms);
-    Watermarks result;
-    const std::pair<int64_t, int64_t *> questions[] = {
-        {RD_KAFKA_OFFSET_BEGINNING, &result.low},
-        {RD_KAFKA_OFFSET_END, &result.high},
+    std::vector<Result<Watermarks>> result(partitions.size(), Watermarks{});
+    const std::pair<int64_t, int64_t Watermarks::*> questions[] = {
+        {RD_KAFKA_OFFSET_BEGINNING, &Watermarks::low},
+        {RD_KAFKA_OFFSET_END, &Watermarks::high},
     };
     for (const auto &[question, answer] : questions) {
-        PartitionListHandle list = MakeList({{topic, partition, question}});
-        if (Status status = impl_->ListOffsets(list.get(), deadline.LeftMs()); !status.ok())
-            return status;
-        *answer = list->elems[0].offset;
+        std::vector<PartitionOffset> asked;
+        for (const auto &[topic, partition] : partitions)
+            asked.push_back({topic, partition, question});
+        PartitionListHandle list = MakeList(asked);
+        rd_kafka_resp_err_t code =
+            rd_kafka_offsets_for_times(impl_->client_.get(), list.get(), deadline.LeftMs());
+        for (size_t i = 0; i < partitions.size(); ++i) {
+            const rd_kafka_topic_partition_t &element = *rd_kafka_topic_partition_list_find(
+                list.get(), asked[i].topic.c_str(), asked[i].partition);
+            // One that was answered is good, whatever became of the others.
+            if (element.err == RD_KAFKA_RESP_ERR_NO_ERROR && element.offset >= 0 && result[i].ok())
+                result[i].value().*answer = element.offset;
+            else if (result[i].ok())
+                result[i] = StatusOf(element, code);
+        }
     }
     return result;
 }
@@ -167,18 +212,10 @@ Status
 Consumer::Impl::ListOffsets(rd_kafka_topic_partition_list_t *list, int timeout_ms)
 {
     rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(client_.get(), list, timeout_ms);
-    for (int index = 0; index < list->cnt; ++index) {
-        const rd_kafka_topic_partition_t &element = list->elems[index];
-        if (element.err != RD_KAFKA_RESP_ERR_NO_ERROR &&
-            element.err != RD_KAFKA_RESP_ERR__IN_PROGRESS)
-            return ErrorOf(std::string("could not get offsets of ") + element.topic + "/" +
-                               std::to_string(element.partition),
-                           element.err);
-        if (code == RD_KAFKA_RESP_ERR_NO_ERROR && element.err == RD_KAFKA_RESP_ERR__IN_PROGRESS)
-            code = RD_KAFKA_RESP_ERR__TIMED_OUT;
-    }
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        return ErrorOf("could not get offsets", code);
+    for (int index = 0; index < list->cnt; ++index)
+        if (code != RD_KAFKA_RESP_ERR_NO_ERROR ||
+            list->elems[index].err != RD_KAFKA_RESP_ERR_NO_ERROR)
+            return StatusOf(list->elems[index], code);
     return Status::Ok();
 }
 

@@ -1,5 +1,6 @@
 #include "pg/guc.hpp"
 
+#include "pg/shmem.hpp"
 #include "base/topic_name.hpp"
 #include "pg/prelude.hpp"
 
@@ -35,6 +36,9 @@ int guc_reject_newer_than_s;
 int guc_reject_older_than_s;
 int guc_retention_s;
 int guc_stall_after_ms = 60000;
+int guc_expiry_patience_ms = 3600000;
+int guc_budget_hour_ms = 3600000;
+int guc_partition_slots = kMaxPartitions;
 int guc_workers;
 double guc_max_error_ratio;
 bool guc_claim_all = false;
@@ -89,13 +93,23 @@ CheckCounters(char **value, void **, GucSource)
         GUC_check_errdetail("List syntax is invalid.");
         return false;
     }
+    // As it is compared everywhere: small letters, no blanks, no quotes.
+    StringInfoData canonical;
+    initStringInfo(&canonical);
     ListCell *cell;
     foreach (cell, names) {
-        if (!IsOneOf(static_cast<char *>(lfirst(cell)), allowed)) {
+        const char *name = static_cast<char *>(lfirst(cell));
+        if (!IsOneOf(name, allowed)) {
             GUC_check_errhint("Use a list of minute, hour, day and user_day, or nothing.");
             return false;
         }
+        appendStringInfo(&canonical, "%s%s", canonical.len == 0 ? "" : ",", name);
     }
+    char *replacement = strdup(canonical.data); // guc.c frees it
+    if (replacement == nullptr)
+        return false;
+    free(*value);
+    *value = replacement;
     return true;
 }
 
@@ -133,7 +147,8 @@ const StringSetting string_settings[] = {
     {"secrets_file", &guc_secrets_file, "", nullptr, true,
      "File of mode 0600 with sasl.* and ssl.* properties as key=value lines.", nullptr},
     {"start_position", &guc_start_position, "earliest", nullptr, true,
-     "Where a partition without stored offset begins: earliest, latest, an offset or a timestamp.",
+     "Where a topic seen for the first time begins: earliest, latest, an offset, a timestamp, "
+     "-1 hour, or after_rows.",
      nullptr},
     {"topic", &guc_topic, "events", nullptr, false,
      "Topics of the default pipeline: a comma separated list, or a regular expression with leading "
@@ -228,6 +243,18 @@ DefineSettings(bool preloaded)
                              "Each worker takes all partitions, as if it were alone.",
                              "Test builds only.", &guc_claim_all, false, PGC_SIGHUP,
                              GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("pulse.budget_hour",
+                            "The hour in which workers may make so many partitions.",
+                            "Test builds only.", &guc_budget_hour_ms, 3600000, 0, INT_MAX,
+                            PGC_SIGHUP, GUC_UNIT_MS | GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("pulse.expiry_patience",
+                            "How long a partition that should go may be in use before it is told.",
+                            "Test builds only.", &guc_expiry_patience_ms, 3600000, 0, INT_MAX,
+                            PGC_SIGHUP, GUC_UNIT_MS | GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable(
+        "pulse.partition_slots", "Room for partitions of all pipelines in shared memory.",
+        "Test builds only.", &guc_partition_slots, kMaxPartitions, 0, kMaxPartitions, PGC_SIGHUP,
+        GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);
     DefineCustomIntVariable("pulse.stall_after", "When a silent worker counts as stalled.",
                             "Test builds only.", &guc_stall_after_ms, 60000, 100, INT_MAX,
                             PGC_SIGHUP, GUC_UNIT_MS | GUC_NOT_IN_SAMPLE, nullptr, nullptr, nullptr);

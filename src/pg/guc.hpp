@@ -24,13 +24,16 @@ extern int guc_batch_max_bytes_kb;
 extern int guc_batch_max_rows;
 extern int guc_batch_max_wait_ms;
 extern int guc_batch_timeout_ms;
+extern int guc_budget_hour_ms; // set by test builds only
 extern int guc_dlq_retention_s;
 extern int guc_error_ratio_min_records;
+extern int guc_expiry_patience_ms; // set by test builds only
 extern int guc_late_after_s;
 extern int guc_max_message_bytes;
 extern int guc_max_queue_depth;
 extern int guc_max_replays;
 extern int guc_online_within_s;
+extern int guc_partition_slots; // set by test builds only
 extern int guc_queue_memory_kb;
 extern int guc_reject_newer_than_s;
 extern int guc_reject_older_than_s;

@@ -1,5 +1,6 @@
 #include "pg/shmem.hpp"
 
+#include "pg/guc.hpp"
 #include "pg/prelude.hpp"
 
 namespace pulse::pg {
@@ -44,6 +45,12 @@ StateName(State state)
                                         "retrying",      "stopped",    "failed", "offset_lost",
                                         "topic_changed", "quarantined"};
     return names[static_cast<int>(state)];
+}
+
+int
+LogLevel(State state)
+{
+    return state >= State::kStopped ? WARNING : LOG;
 }
 
 const char *
@@ -114,7 +121,7 @@ FindPartition(const char *pipeline, const char *topic, int32_t partition, bool c
     PartitionSlot *free_slot = nullptr;
     for (PartitionSlot &slot : shared->partitions) {
         if (!slot.is_used) {
-            if (free_slot == nullptr)
+            if (free_slot == nullptr && &slot - shared->partitions < guc_partition_slots)
                 free_slot = &slot;
         } else if (slot.partition == partition && strcmp(slot.pipeline, pipeline) == 0 &&
                    strcmp(slot.topic, topic) == 0) {
@@ -133,6 +140,13 @@ FindPartition(const char *pipeline, const char *topic, int32_t partition, bool c
     free_slot->arrivals_per_second = -1;
     free_slot->state = State::kStarting;
     return free_slot;
+}
+
+bool
+IsInTrouble(const PartitionSlot &slot)
+{
+    return slot.trouble[0] != '\0' && slot.state != State::kOffsetLost &&
+           slot.state != State::kTopicChanged && slot.state != State::kQuarantined;
 }
 
 SendSlot *

@@ -22,6 +22,7 @@ constexpr int kMaxStageSlots = 512;
 constexpr int kNameBytes = 64;   // NAMEDATALEN
 constexpr int kTopicBytes = 250; // Kafka's limit is 249
 constexpr int kReasonBytes = 400;
+constexpr int kTroubleBytes = 160;
 constexpr int kCommitRing = 128;
 constexpr int kRateSeconds = 60;
 
@@ -39,6 +40,8 @@ enum class State : int32_t {
     kQuarantined,
 };
 const char *StateName(State state);
+// Of a log line about it: WARNING where somebody must act, LOG where it goes on by itself.
+int LogLevel(State state);
 
 enum class Phase : int32_t { kStarting, kWaiting, kWriting, kRetrying, kExiting };
 const char *PhaseName(Phase phase);
@@ -102,6 +105,15 @@ struct PipelineSlot {
     int64_t state_since;
     char reason[kReasonBytes];
     char hint[kReasonBytes];
+    int32_t unseen_partitions; // that there is no slot for: they are not read
+    // Written by the upkeep process.
+    int64_t expiry_held_since; // TimestampTz; a partition that should go is in use, 0 = none
+    int64_t expiry_since;      // retention cannot do its work, 0 = it can
+    char expiry_reason[kReasonBytes];
+    char expiry_hint[kReasonBytes];
+    // Partitions that workers made for its target (partition_budget.hpp).
+    int64_t budget_from; // TimestampTz of the first of this hour, 0 = none
+    int32_t budget_spent;
 };
 
 struct PartitionSlot {
@@ -119,8 +131,9 @@ struct PartitionSlot {
     int64_t caught_up_at;         // when next_offset last equalled high, 0 = never
     int64_t lost_offset;          // kOffsetLost, kTopicChanged, kQuarantined: where reading stopped
     bool is_judged;               // kOffsetLost: the coordinator has asked where the log begins
-    State state;
+    State state;                  // as its worker says
     char reason[kReasonBytes];
+    char trouble[kTroubleBytes]; // why the coordinator could not ask about it, empty = it could
     int32_t worker_pid;
 };
 
@@ -207,6 +220,8 @@ PartitionSlot *FindPartition(const char *pipeline, const char *topic, int32_t pa
 SendSlot *FindSend(bool is_outbox, const char *pipeline, const char *topic, bool create);
 void SetPipelineState(PipelineSlot *slot, State state, const char *reason, const char *hint);
 void CopyText(char *target, int size, const char *text);
+// Nothing but what the coordinator found keeps it from being read.
+bool IsInTrouble(const PartitionSlot &slot);
 
 // A sender begins: what an earlier one was at is not under way any more. Takes the lock.
 void ResetSends();

@@ -77,4 +77,16 @@ GetInt32(uint64 row, int column)
     return is_null ? 0 : DatumGetInt32(value);
 }
 
+bool
+IsTrue(Statement *statement, const Datum *arguments)
+{
+    bool is_true = false;
+    InSpi([&] {
+        bool is_null = false;
+        if (Execute(statement, arguments) == 1)
+            is_true = DatumGetBool(GetDatum(0, 1, &is_null));
+    });
+    return is_true;
+}
+
 } // namespace pulse::pg

@@ -27,6 +27,10 @@ char *GetText(uint64 row, int column);                 // null for NULL; palloc'
 int64 GetInt64(uint64 row, int column);                // NULL reads as 0
 int32 GetInt32(uint64 row, int column);
 
+// A question that the statement answers with one boolean; no row and NULL are no. Connects by
+// itself.
+bool IsTrue(Statement *statement, const Datum *arguments = nullptr);
+
 template <typename F>
 void
 InSpi(F &&fn)

@@ -12,14 +12,6 @@ RefuseNull(const char *argument)
             (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be NULL", argument)));
 }
 
-[[noreturn]] inline void
-RefuseUnknownPipeline(const char *name)
-{
-    ereport(ERROR,
-            (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("pipeline \"%s\" does not exist", name),
-             errhint("pulse.pipelines lists those there are.")));
-}
-
 inline const char *
 TextArgument(FunctionCallInfo fcinfo, int index, const char *argument)
 {

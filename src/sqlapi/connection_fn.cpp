@@ -8,9 +8,8 @@
 #include "ingest/connection_check.hpp"
 #include "pg/guc.hpp"
 #include "pg/wait.hpp"
+#include "sqlapi/called_pipeline.hpp"
 #include "sqlapi/kafka_client.hpp"
-#include "store/pipelines.hpp"
-#include "store/target.hpp"
 #include "pg/prelude.hpp"
 
 namespace pulse::sqlapi {
@@ -83,22 +82,6 @@ Test(ReturnSetInfo *result, const char *topics)
     }
 }
 
-// Lays the pipeline's settings over the session's; its topics.
-const char *
-UsePipeline(const char *name)
-{
-    store::PipelineDefinition definition;
-    if (!store::LoadPipeline(name, store::Scope::kCall, &definition))
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-                        errmsg("pipeline \"%s\" does not exist", name)));
-    store::PipelineRow *pipelines = nullptr;
-    int count = store::ReadPipelines(&pipelines);
-    for (int i = 0; i < count; i++)
-        if (strcmp(pipelines[i].name, name) == 0)
-            return pipelines[i].topics;
-    return "";
-}
-
 } // namespace
 
 } // namespace pulse::sqlapi
@@ -110,10 +93,14 @@ PULSE_SQL_FUNCTION(pulse_test_connection)
 {
     InitMaterializedSRF(fcinfo, 0);
     ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-    int level = NewGUCNestLevel();
-    const char *topics = PG_ARGISNULL(0)
-                             ? pg::guc_topic
-                             : sqlapi::UsePipeline(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+    const int level = NewGUCNestLevel();
+    const char *topics = pg::guc_topic;
+    if (!PG_ARGISNULL(0)) {
+        const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+        store::PipelineDefinition definition;
+        sqlapi::UsePipeline(name, &definition);
+        topics = sqlapi::TopicsOf(name);
+    }
     pg::CallCpp([&] { sqlapi::Test(result, topics); });
     AtEOXact_GUC(true, level);
     return static_cast<Datum>(0);

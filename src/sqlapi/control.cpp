@@ -7,9 +7,10 @@
 #include "pg/shmem.hpp"
 #include "pg/wait.hpp"
 #include "sqlapi/arguments.hpp"
+#include "sqlapi/called_pipeline.hpp"
 #include "store/positions.hpp"
-#include "store/stages.hpp"
-#include "store/target.hpp"
+#include "store/retention.hpp"
+#include "store/stage_plans.hpp"
 #include "pg/prelude.hpp"
 
 namespace pulse::sqlapi {
@@ -21,6 +22,10 @@ void
 RequireCoordinator()
 {
     pg::RequireSharedMemory();
+    if (RecoveryInProgress())
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                 errmsg("pulse is idle: this server is a standby"), errhint("Ask the primary.")));
     TimestampTz deadline = GetCurrentTimestamp() + 10 * 1000000LL;
     // A name means a pipeline of the one database where pulse runs, not of this one.
     bool is_elsewhere = !pg::IsHome();
@@ -293,6 +298,23 @@ PULSE_SQL_FUNCTION(pulse_skip)
     PG_RETURN_VOID();
 }
 
+namespace {
+
+void
+RefuseUnseen(const char *pipeline)
+{
+    pg::LockSharedForRead();
+    const pg::PipelineSlot *slot = pg::FindPipeline(pipeline, false);
+    const int32 unseen = slot == nullptr ? 0 : slot->unseen_partitions;
+    pg::UnlockShared();
+    if (unseen > 0)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("%d partitions of pipeline \"%s\" are not read", unseen, pipeline),
+                        errhint("pulse.stat_pipeline has reason and hint.")));
+}
+
+} // namespace
+
 // True when everything that was in the topics at the call is committed; false when time ran out.
 PULSE_SQL_FUNCTION(pulse_wait_until_caught_up)
 {
@@ -324,6 +346,7 @@ PULSE_SQL_FUNCTION(pulse_wait_until_caught_up)
                     return false; // the broker is away: until the deadline it may come back
                 }
             });
+            RefuseUnseen(pipeline);
             has_marks = refreshed && sqlapi::TakeMarks(pipeline, marks);
         }
         if (has_marks && sqlapi::HasReached(pipeline, marks))
@@ -384,19 +407,38 @@ PULSE_SQL_FUNCTION(pulse_check_topic)
     PG_RETURN_VOID();
 }
 
+namespace {
+
+void
+WarnOfRetention(const store::Obstacle &obstacle, const char *pipeline, const store::Target &target)
+{
+    if (obstacle.reason != nullptr)
+        ereport(WARNING, (errmsg("retention drops nothing: %s", obstacle.reason),
+                          errhint("%s", obstacle.hint)));
+    else if (const char *other = store::SharerWithRetention(pipeline); other != nullptr)
+        ereport(WARNING,
+                (errmsg("retention of pipeline \"%s\" drops nothing while pipeline \"%s\" writes "
+                        "%s, too",
+                        other, pipeline, target.qualified_name),
+                 errhint("A table of its own for each keeps it at work.")));
+}
+
+} // namespace
+
 // Loads the target as a worker would, so that create_pipeline fails where a worker would; true when
 // duplicates can be told.
 PULSE_SQL_FUNCTION(pulse_check_target)
 {
-    static store::Target target; // large
     store::PipelineDefinition definition;
-    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-    int level = NewGUCNestLevel(); // the pipeline's settings are for this call only
-    if (!store::LoadPipeline(name, store::Scope::kCall, &definition))
-        sqlapi::RefuseUnknownPipeline(name);
-    store::LoadTarget(definition, store::Scope::kCall, &target);
+    const int level = NewGUCNestLevel();
+    const store::Target &target =
+        sqlapi::UseTarget(text_to_cstring(PG_GETARG_TEXT_PP(0)), &definition);
     store::CheckRowSecurity(target, store::WriterRole(definition));
+    store::Obstacle obstacle = {};
+    if (pg::guc_retention_s > 0)
+        obstacle = store::WhyNothingExpires(definition, target);
     AtEOXact_GUC(true, level);
+    WarnOfRetention(obstacle, definition.name, target);
     if (target.why_unmanaged != nullptr && target.member_count == 1)
         ereport(WARNING, (errmsg("%s has no partitions, and pulse makes none: %s",
                                  target.qualified_name, target.why_unmanaged),
@@ -408,14 +450,9 @@ PULSE_SQL_FUNCTION(pulse_check_target)
 
 PULSE_SQL_FUNCTION(pulse_check_stages)
 {
-    static store::Target target; // large
     store::PipelineDefinition definition;
-    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-    int level = NewGUCNestLevel();
-    if (!store::LoadPipeline(name, store::Scope::kCall, &definition))
-        sqlapi::RefuseUnknownPipeline(name);
-    store::LoadTarget(definition, store::Scope::kCall, &target);
-    store::CheckStages(target);
+    const int level = NewGUCNestLevel();
+    store::CheckStages(sqlapi::UseTarget(text_to_cstring(PG_GETARG_TEXT_PP(0)), &definition));
     AtEOXact_GUC(true, level);
     PG_RETURN_VOID();
 }
@@ -456,6 +493,12 @@ PULSE_SQL_FUNCTION(pulse_wake)
                           errhint("Add it there and restart the server.")));
         PG_RETURN_VOID();
     }
+    if (!pg::IsHome())
+        ereport(
+            WARNING,
+            (errmsg("pulse runs in database \"%s\" of this server: no pipeline of this one will",
+                    pg::guc_database),
+             errhint("pulse.database names it; a change takes a restart.")));
     if (!is_registered)
         RegisterXactCallback(WakeAtCommit, nullptr);
     is_registered = true;

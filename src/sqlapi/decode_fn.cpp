@@ -6,6 +6,7 @@
 #include "decode/decoder.hpp"
 #include "pg/guc.hpp"
 #include "sqlapi/arguments.hpp"
+#include "sqlapi/called_pipeline.hpp"
 #include "sqlapi/event_json.hpp"
 #include "store/target.hpp"
 #include "worker/config.hpp"
@@ -59,16 +60,13 @@ using namespace pulse;
 // decode(name, bytea) -> event, error_class, error_code, error_path, error_message
 PULSE_SQL_FUNCTION(pulse_decode)
 {
-    static store::Target target; // large; one backend decodes one value at a time
     store::PipelineDefinition definition;
     TupleDesc descriptor = nullptr;
     if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
     const char *name = sqlapi::TextArgument(fcinfo, 0, "name");
-    int level = NewGUCNestLevel(); // the pipeline's settings are for this call only
-    if (!store::LoadPipeline(name, store::Scope::kCall, &definition))
-        sqlapi::RefuseUnknownPipeline(name);
-    store::LoadTarget(definition, store::Scope::kCall, &target);
+    const int level = NewGUCNestLevel();
+    const store::Target &target = sqlapi::UseTarget(name, &definition);
     bytea *value = PG_ARGISNULL(1) ? nullptr : PG_GETARG_BYTEA_PP(1);
     sqlapi::DecodeOutcome outcome = pg::CallCpp([&] {
         std::string_view bytes;

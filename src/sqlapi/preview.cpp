@@ -12,6 +12,7 @@
 #include "ingest/watcher.hpp"
 #include "pg/guc.hpp"
 #include "pg/wait.hpp"
+#include "sqlapi/called_pipeline.hpp"
 #include "sqlapi/event_json.hpp"
 #include "sqlapi/kafka_client.hpp"
 #include "store/pipelines.hpp"
@@ -37,7 +38,7 @@ struct Request {
     int64_t from_offset;
     int64_t to_offset; // first that is not read
     int64_t max_records;
-    char *topics; // of the pipeline, newline separated
+    const char *topics; // of the pipeline, newline separated
     const store::PartitionRow *known;
     int known_count;
     ingest::Position start;
@@ -155,6 +156,10 @@ class Look {
             for (const ingest::PartitionWatermarks &entry : found.watermarks)
                 if (entry.topic == request_.topic && entry.partition == request_.partition)
                     AddSpan(entry, request_.from_offset);
+            for (const ingest::PartitionTrouble &entry : found.troubles)
+                if (entry.topic == request_.topic && entry.partition == request_.partition)
+                    Fail("08000", "Kafka did not answer: " + ingest::Describe(entry),
+                         "pulse.test_connection() says more.");
             if (!has_partition_)
                 Fail("22023",
                      "pipeline \"" + std::string(request_.pipeline) +
@@ -164,7 +169,15 @@ class Look {
             return;
         }
         if (found.watermarks.empty() && !found.missing_topics.empty())
-            Fail("42704", "topic \"" + found.missing_topics[0] + "\" does not exist");
+            Fail("42704", ingest::Describe(*found.missing_topics.begin()));
+        if (found.watermarks.empty() && !found.troubles.empty())
+            Fail("08000", "Kafka did not answer: " + ingest::Describe(found.troubles.front()),
+                 "pulse.test_connection() says more.");
+        for (const ingest::PartitionTrouble &entry : found.troubles)
+            pg::CallPg([&] {
+                ereport(WARNING,
+                        (errmsg("records are missing: %s", ingest::Describe(entry).c_str())));
+            });
         AddKnown(found);
         AddUnknown(watcher.get(), found);
     }
@@ -351,35 +364,28 @@ class Look {
 };
 
 // Lays the pipeline's settings over the session's until the caller's GUC nest level ends.
-void
-FillRequest(Request *request, store::Target *target)
+const store::Target &
+FillRequest(Request *request)
 {
     store::PipelineDefinition definition;
-    if (!store::LoadPipeline(request->pipeline, store::Scope::kCall, &definition))
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-                        errmsg("pipeline \"%s\" does not exist", request->pipeline)));
-    store::LoadTarget(definition, store::Scope::kCall, target);
-    store::PipelineRow *pipelines = nullptr;
-    int count = store::ReadPipelines(&pipelines);
-    for (int i = 0; i < count; i++)
-        if (strcmp(pipelines[i].name, request->pipeline) == 0)
-            request->topics = pipelines[i].topics;
+    const store::Target &target = UseTarget(request->pipeline, &definition);
+    request->topics = TopicsOf(request->pipeline);
     store::PartitionRow *known = nullptr;
     request->known_count = store::ReadPartitions(request->pipeline, &known);
     request->known = known;
     request->start = store::ParsePosition(pg::guc_start_position);
+    return target;
 }
 
 Datum
 ShowRecords(FunctionCallInfo fcinfo, Request *request)
 {
-    static store::Target target; // large; a backend runs one call at a time
     InitMaterializedSRF(fcinfo, 0);
     Output output = {
         reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo),
         AllocSetContextCreate(CurrentMemoryContext, "pulse record", ALLOCSET_DEFAULT_SIZES)};
-    int level = NewGUCNestLevel();
-    FillRequest(request, &target);
+    const int level = NewGUCNestLevel();
+    const store::Target &target = FillRequest(request);
     pg::CallCpp([&] {
         PrepareForKafka();
         Look(*request, output, worker::MappingOf(target)).Run();

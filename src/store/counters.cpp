@@ -1,5 +1,6 @@
 #include "store/counters.hpp"
 
+#include "store/data_tables.hpp"
 #include "pg/spi.hpp"
 #include "store/time.hpp"
 
@@ -14,6 +15,8 @@ namespace {
     "u(bucket, event_type, count)"                                                                 \
     " ON CONFLICT (bucket, event_type, pipeline, slot) DO UPDATE SET count = c.count + "           \
     "EXCLUDED.count"
+
+const char *const tables[] = {"_events_minute", "_events_hour", "_events_day", "_user_day"};
 
 pg::Statement upserts[] = {
     {PULSE_BUCKET_UPSERT("_events_minute"),
@@ -79,7 +82,8 @@ AddToCounters(CounterKind kind, const char *pipeline, int slot, const ingest::Co
                           CStringGetTextDatum(pipeline),
                           Int32GetDatum(slot),
                           ArrayDatum(users, count, TEXTOID, -1, false, TYPALIGN_INT)};
-    (void)pg::Execute(&upserts[static_cast<int>(kind)], arguments);
+    const int i = static_cast<int>(kind);
+    AsOwnerOf("live", tables[i], [&] { (void)pg::Execute(&upserts[i], arguments); });
 }
 
 } // namespace pulse::store

@@ -1,5 +1,6 @@
 #include "store/dead_letters.hpp"
 
+#include "store/data_tables.hpp"
 #include "store/row.hpp"
 #include "pg/spi.hpp"
 #include "store/time.hpp"
@@ -30,7 +31,7 @@ pg::Statement resolve_letters = {
 
 pg::Statement withdraw_letters = {
     "DELETE FROM raw.dlq WHERE pipeline = $1 AND kafka_topic = $2 AND topic_epoch = $3"
-    " AND kafka_partition = $4 AND kafka_offset = ANY ($5) RETURNING kafka_offset",
+    " AND kafka_partition = $4 AND kafka_offset = ANY ($5) RETURNING kafka_offset::int8",
     5,
     {TEXTOID, TEXTOID, INT4OID, INT4OID, INT8ARRAYOID},
     nullptr};
@@ -91,7 +92,9 @@ WriteLetter(const char *pipeline, const OwnedPartition &partition, const ingest:
                            BytesDatum(reason.path),
                            CStringGetTextDatum(reason.stage == nullptr ? "" : reason.stage),
                            CStringGetTextDatum(reason.sqlstate == nullptr ? "" : reason.sqlstate)};
-    return pg::Execute(&insert_letter, arguments, nulls) == 1;
+    bool is_new = false;
+    AsOwnerOfLetters([&] { is_new = pg::Execute(&insert_letter, arguments, nulls) == 1; });
+    return is_new;
 }
 
 void
@@ -101,7 +104,8 @@ WithdrawLetters(const char *pipeline, const OwnedPartition &partition, const int
     Datum arguments[5] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(partition.topic),
                           Int32GetDatum(partition.topic_epoch), Int32GetDatum(partition.partition),
                           OffsetArray(offsets, count)};
-    uint64 withdrawn = pg::Execute(&withdraw_letters, arguments);
+    uint64 withdrawn = 0;
+    AsOwnerOfLetters([&] { withdrawn = pg::Execute(&withdraw_letters, arguments); });
     for (uint64 row = 0; row < withdrawn; row++)
         found(pg::GetInt64(row, 1), argument);
 }
@@ -115,7 +119,9 @@ ResolveLetters(const char *pipeline, const OwnedPartition &partition, const int6
     Datum arguments[5] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(partition.topic),
                           Int32GetDatum(partition.topic_epoch), Int32GetDatum(partition.partition),
                           OffsetArray(offsets, count)};
-    return static_cast<int>(pg::Execute(&resolve_letters, arguments));
+    uint64 resolved = 0;
+    AsOwnerOfLetters([&] { resolved = pg::Execute(&resolve_letters, arguments); });
+    return static_cast<int>(resolved);
 }
 
 } // namespace pulse::store

@@ -28,11 +28,11 @@ pg::Statement select_pipelines = {
 
 // Two ranges of the index dlq_forward_idx.
 pg::Statement select_waiting = {
-    "(SELECT dlq_id, " PULSE_LETTER_BYTES " FROM raw.dlq"
+    "(SELECT dlq_id::int8, " PULSE_LETTER_BYTES " FROM raw.dlq"
     "  WHERE pipeline = $1 AND forwarded_at IS NULL AND forward_after IS NULL"
     "  AND dlq_id <> ALL ($2) ORDER BY forward_after, dlq_id LIMIT $3)"
     " UNION ALL"
-    " (SELECT dlq_id, " PULSE_LETTER_BYTES " FROM raw.dlq"
+    " (SELECT dlq_id::int8, " PULSE_LETTER_BYTES " FROM raw.dlq"
     "  WHERE pipeline = $1 AND forwarded_at IS NULL AND forward_after <= pg_catalog.now()"
     "  AND dlq_id <> ALL ($2) ORDER BY forward_after, dlq_id LIMIT $3) LIMIT $3",
     3,
@@ -40,9 +40,11 @@ pg::Statement select_waiting = {
     nullptr};
 
 pg::Statement load_letters = {
-    "SELECT d.dlq_id, d.kafka_timestamp, d.kafka_key, d.value, h.keys, h.values,"
+    "SELECT d.dlq_id::int8, d.kafka_timestamp::timestamptz, d.kafka_key::bytea, d.value::bytea,"
+    " h.keys, h.values,"
     " d.kafka_topic, d.kafka_partition, d.kafka_offset, d.topic_epoch, d.pipeline, d.stage,"
-    " d.error_class, d.error_code, d.error_message, d.error_path, d.sqlstate, d.status"
+    " d.error_class, d.error_code, d.error_message, d.error_path, d.sqlstate, d.status,"
+    " d.first_seen_at::timestamptz"
     " FROM raw.dlq d LEFT JOIN LATERAL " PULSE_LETTER_HEADERS " h ON true"
     " WHERE d.dlq_id = ANY ($1) ORDER BY d.dlq_id",
     1,
@@ -59,7 +61,7 @@ pg::Statement mark_forwarded = {
     nullptr};
 
 pg::Statement select_unmarked = {
-    "SELECT dlq_id FROM raw.dlq WHERE dlq_id = ANY ($1) AND forwarded_at IS NULL",
+    "SELECT dlq_id::int8 FROM raw.dlq WHERE dlq_id = ANY ($1) AND forwarded_at IS NULL",
     1,
     {INT8ARRAYOID},
     nullptr};
@@ -95,6 +97,22 @@ struct HeaderList {
     }
 };
 
+// Of the record, not of the row: after a restore to an earlier point in time (or the failover to a
+// standby that had not got everything) the ids begin there again, and a letter that was sent may
+// come again under another one. A letter of ingest() has no record, but nobody else's time.
+const char *
+DedupKey(uint64 row)
+{
+    const char *pipeline = pg::GetText(row, 11);
+    const char *topic = pg::GetText(row, 7);
+    if (topic != nullptr)
+        return psprintf("%s/%s/%s/%s/%s", pipeline, topic, pg::GetText(row, 10),
+                        pg::GetText(row, 8), pg::GetText(row, 9));
+    bool is_null = false;
+    const int64_t us = ToUnixUs(DatumGetTimestampTz(pg::GetDatum(row, 19, &is_null)));
+    return psprintf("%s/ingest/%s/%lld", pipeline, pg::GetText(row, 1), static_cast<long long>(us));
+}
+
 // Those of Kafka Connect's dead-letter queues, whose tools then read ours too, and our own. They
 // come behind the record's own, so that they count where a name is there twice.
 void
@@ -117,6 +135,7 @@ AddErrorHeaders(uint64 row, HeaderList *list)
               psprintf("pulse.%s.%s", error_class, error_code));
     list->Add("__connect.errors.exception.message", pg::GetText(row, 15));
     list->Add("pulse.dlq_id", id);
+    list->Add("pulse.dedup_key", DedupKey(row));
     list->Add("pulse.pipeline", pipeline);
     list->Add("pulse.topic_epoch", topic == nullptr ? nullptr : pg::GetText(row, 10));
     list->Add("pulse.error_class", error_class);

@@ -29,12 +29,7 @@ pg::Statement purge_letters = {
 bool
 WantsLetterRetention()
 {
-    bool wants = false;
-    pg::InSpi([&] {
-        bool is_null = false;
-        wants = pg::Execute(&wants_retention) == 1 && DatumGetBool(pg::GetDatum(0, 1, &is_null));
-    });
-    return wants;
+    return pg::IsTrue(&wants_retention);
 }
 
 bool

@@ -9,6 +9,7 @@ namespace {
 
 #define PULSE_OUTBOX_BYTES PULSE_OUTGOING_BYTES("key", "headers")
 
+constexpr int kOwnHeaders = 2;
 constexpr int kPruneRows = 100; // at a time: large values take long to delete
 constexpr int64_t kPruneForUs = 100000;
 
@@ -83,11 +84,16 @@ GetRow(uint64 row)
     OutgoingRow outgoing{};
     outgoing.id = pg::GetInt64(row, 1);
     bool is_null = false;
-    outgoing.timestamp_ms = ToUnixUs(DatumGetTimestampTz(pg::GetDatum(row, 2, &is_null))) / 1000;
+    const int64_t queued_us = ToUnixUs(DatumGetTimestampTz(pg::GetDatum(row, 2, &is_null)));
+    outgoing.timestamp_ms = queued_us / 1000;
     outgoing.key = GetBytes(row, 3);
     outgoing.value = GetBytes(row, 4);
-    StoredHeader *headers = GetHeaders(row, 5, 1, &outgoing.header_count);
-    headers[outgoing.header_count++] = {"pulse.outbox_id", pg::GetText(row, 1)};
+    StoredHeader *headers = GetHeaders(row, 5, kOwnHeaders, &outgoing.header_count);
+    const char *id = pg::GetText(row, 1);
+    headers[outgoing.header_count++] = {"pulse.outbox_id", id};
+    // After a restore to an earlier point in time other records get the ids that were sent.
+    headers[outgoing.header_count++] = {
+        "pulse.dedup_key", psprintf("outbox/%s/%lld", id, static_cast<long long>(queued_us))};
     outgoing.headers = headers;
     return outgoing;
 }

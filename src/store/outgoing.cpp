@@ -30,17 +30,6 @@ pg::Statement has_outbox_rows = {
     {},
     nullptr};
 
-bool
-IsTrue(pg::Statement *statement)
-{
-    bool is_true = false;
-    pg::InSpi([&] {
-        bool is_null = false;
-        is_true = pg::Execute(statement) == 1 && DatumGetBool(pg::GetDatum(0, 1, &is_null));
-    });
-    return is_true;
-}
-
 } // namespace
 
 void
@@ -58,7 +47,9 @@ FlushVisible()
 bool
 HaveLetters()
 {
-    return IsTrue(&owns_letters);
+    // Whoever they belong to, they belong to him until the transaction ends.
+    (void)RangeVarGetRelid(makeRangeVar(pstrdup("raw"), pstrdup("dlq"), -1), AccessShareLock, true);
+    return pg::IsTrue(&owns_letters);
 }
 
 int
@@ -104,7 +95,7 @@ HasOutgoing()
     // Whoever asks has other things to do than to wait for a VACUUM FULL.
     (void)set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
                             true, ERROR, false);
-    bool has_outgoing = IsTrue(&has_outbox_rows) || (HaveLetters() && IsTrue(&has_letters));
+    bool has_outgoing = pg::IsTrue(&has_outbox_rows) || (HaveLetters() && pg::IsTrue(&has_letters));
     AtEOXact_GUC(true, level);
     return has_outgoing;
 }

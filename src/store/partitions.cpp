@@ -58,9 +58,10 @@ CreateAndAttach(const Target &target, int64_t timestamp)
 
 } // namespace
 
-void
+bool
 EnsurePartition(const Target &target, int64_t timestamp)
 {
+    bool is_made = false;
     auto ensure = [&] {
         (void)set_config_option("lock_timeout", "1s", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
                                 true, 0, false);
@@ -73,10 +74,12 @@ EnsurePartition(const Target &target, int64_t timestamp)
         (void)pg::Execute(&lock_target, arguments);
         // The lock is no relation's: what its last holder did to the target must be asked for.
         AcceptInvalidationMessages();
-        if (FindLeaf(target, timestamp) == InvalidOid)
+        is_made = FindLeaf(target, timestamp) == InvalidOid;
+        if (is_made)
             CreateAndAttach(target, timestamp);
     };
     pg::AsRole(target.owner, [&] { pg::InSpi(ensure); });
+    return is_made;
 }
 
 bool

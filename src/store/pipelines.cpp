@@ -130,9 +130,6 @@ CreateDefaultPipeline(const char *topics, const char **reason)
 {
     *reason = nullptr;
     bool is_created = false;
-    Oid caller = InvalidOid;
-    int security = 0;
-    GetUserIdAndSecContext(&caller, &security);
     pg::InSpi([&] {
         bool is_null = false;
         if (pg::Execute(&needs_default) != 1 || !DatumGetBool(pg::GetDatum(0, 1, &is_null)))
@@ -156,10 +153,8 @@ CreateDefaultPipeline(const char *topics, const char **reason)
         if (!OidIsValid(owner))
             return;
         (void)pg::Execute(&note_default);
-        SetUserIdAndSecContext(owner, security | SECURITY_LOCAL_USERID_CHANGE);
         Datum argument = CStringGetTextDatum(topics);
-        (void)pg::Execute(&create_default, &argument);
-        SetUserIdAndSecContext(caller, security);
+        pg::AsRole(owner, [&] { (void)pg::Execute(&create_default, &argument); });
         is_created = true;
     });
     return is_created;

@@ -131,8 +131,11 @@ ParseOffset(const char *digits)
 [[noreturn]] void
 RefusePosition(const char *text)
 {
-    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" is no position", text),
-                    errhint("Use earliest, latest, an offset, a timestamp, or -1 hour.")));
+    ereport(
+        ERROR,
+        (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" is no position", text),
+         errhint("Use earliest, latest, an offset, a timestamp, or -1 hour; start_position takes "
+                 "after_rows, too.")));
 }
 
 // A timestamp, or an interval before now.

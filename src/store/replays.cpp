@@ -1,6 +1,6 @@
 #include "store/replays.hpp"
 
-#include "pg/spi.hpp"
+#include "store/data_tables.hpp"
 #include "store/letter_forwards.hpp"
 #include "store/time.hpp"
 
@@ -14,6 +14,9 @@ pg::Statement hold_pipeline = {
 pg::Statement next_pipeline = {
     "SELECT pg_catalog.min(name) FROM pulse.pipelines WHERE name > $1", 1, {TEXTOID}, nullptr};
 
+// Whoever owns raw.dlq may change the types of its columns, and his triggers the values: what is
+// read from it in binary form is cast, and may be NULL.
+
 // What an operator set aside, or what crashed the server, comes back only when it is named; a
 // record whose payload was never seen only with a corrected one.
 #define PULSE_DUE_LETTERS                                                                          \
@@ -26,7 +29,8 @@ pg::Statement next_pipeline = {
     " AND (kafka_topic IS NULL OR kafka_partition IS NOT NULL AND kafka_offset IS NOT NULL)"
 
 pg::Statement lock_letters = {
-    "SELECT dlq_id, pg_catalog.octet_length(COALESCE(corrected_value, value))" PULSE_DUE_LETTERS
+    "SELECT dlq_id::int8,"
+    " pg_catalog.octet_length(COALESCE(corrected_value, value))" PULSE_DUE_LETTERS
     " ORDER BY dlq_id LIMIT $6 FOR UPDATE SKIP LOCKED",
     6,
     {TEXTOID, INT8OID, INT8ARRAYOID, TEXTOID, TIMESTAMPTZOID, INT8OID},
@@ -38,28 +42,35 @@ pg::Statement count_letters = {"SELECT pg_catalog.count(*)" PULSE_DUE_LETTERS,
                                nullptr};
 
 pg::Statement load_letters = {
-    "SELECT d.dlq_id, d.kafka_topic, d.kafka_partition, d.topic_epoch, d.kafka_offset,"
-    " d.kafka_timestamp, d.kafka_key, COALESCE(d.corrected_value, d.value), h.keys, h.values"
+    "SELECT d.dlq_id::int8, d.kafka_topic, d.kafka_partition::int4, d.topic_epoch::int4,"
+    " d.kafka_offset::int8, d.kafka_timestamp::timestamptz, d.kafka_key::bytea,"
+    " COALESCE(d.corrected_value, d.value)::bytea, h.keys, h.values"
     " FROM raw.dlq d LEFT JOIN LATERAL " PULSE_LETTER_HEADERS " h ON true"
     " WHERE d.dlq_id = ANY ($1) ORDER BY d.dlq_id",
     1,
     {INT8ARRAYOID},
     nullptr};
 
-// A record whose payload was corrected is not decoded as it was when it is read again: it would be
-// a second row.
+// Returns the records whose payload was corrected.
 pg::Statement settle_letters = {
     "WITH settled AS (UPDATE raw.dlq SET status = 'replayed',"
     "  resolved_at = pg_catalog.clock_timestamp(), last_attempt_at = pg_catalog.clock_timestamp()"
     "  WHERE dlq_id = ANY ($1) RETURNING pipeline, kafka_topic, topic_epoch, kafka_partition,"
     "  kafka_offset, corrected_value IS NOT NULL AS is_corrected)"
-    " INSERT INTO pulse._set_aside (pipeline, topic, topic_epoch, partition, at_offset, error_code,"
-    "  message)"
-    " SELECT pipeline, kafka_topic, topic_epoch, kafka_partition, kafka_offset, 'skipped',"
-    "  'its corrected payload was replayed' FROM settled"
-    " WHERE is_corrected AND kafka_topic IS NOT NULL ON CONFLICT DO NOTHING",
+    " SELECT pipeline::text, kafka_topic::text, topic_epoch::int4, kafka_partition::int4,"
+    "  kafka_offset::int8 FROM settled WHERE is_corrected"
+    " AND ROW(pipeline, kafka_topic, topic_epoch, kafka_partition, kafka_offset) IS NOT NULL",
     1,
     {INT8ARRAYOID},
+    nullptr};
+
+// Such a record is not decoded as it was when it is read again: it would be a second row.
+pg::Statement set_corrected_aside = {
+    "INSERT INTO pulse._set_aside (pipeline, topic, topic_epoch, partition, at_offset, error_code,"
+    "  message) VALUES ($1, $2, $3, $4, $5, 'skipped', 'its corrected payload was replayed')"
+    " ON CONFLICT DO NOTHING",
+    5,
+    {TEXTOID, TEXTOID, INT4OID, INT4OID, INT8OID},
     nullptr};
 
 pg::Statement refuse_letter = {
@@ -166,7 +177,8 @@ CountLetters(const char *pipeline, const LetterFilter &filter)
 {
     int64_t count = 0;
     pg::InSpi([&] {
-        (void)ExecuteFiltered(&count_letters, pipeline, filter, PG_INT64_MIN, 0);
+        AsOwnerOfLetters(
+            [&] { (void)ExecuteFiltered(&count_letters, pipeline, filter, PG_INT64_MIN, 0); });
         count = pg::GetInt64(0, 1);
     });
     return count;
@@ -180,12 +192,15 @@ TakeLetters(const char *pipeline, const LetterFilter &filter, int64_t after_id, 
     pg::InSpi([&] {
         int64_t *ids = static_cast<int64_t *>(palloc(sizeof(int64_t) * (limit + 1)));
         HoldLetterMarks(); // or those being marked would be passed over
-        int count = LockLetters(pipeline, filter, after_id, limit, max_bytes, ids);
+        int count = 0;
+        AsOwnerOfLetters(
+            [&] { count = LockLetters(pipeline, filter, after_id, limit, max_bytes, ids); });
         ReleaseLetterMarks();
         if (count == 0)
             return;
         Datum array = IdArray(ids, count);
-        uint64 found = pg::Execute(&load_letters, &array);
+        uint64 found = 0;
+        AsOwnerOfLetters([&] { found = pg::Execute(&load_letters, &array); });
         for (uint64 row = 0; row < found; row++)
             visit(GetLetter(row), argument);
     });
@@ -198,7 +213,16 @@ SettleLetters(const int64_t *ids, int count)
         return;
     pg::InSpi([&] {
         Datum array = IdArray(ids, count);
-        (void)pg::Execute(&settle_letters, &array);
+        uint64 corrected = 0;
+        AsOwnerOfLetters([&] { corrected = pg::Execute(&settle_letters, &array); });
+        SPITupleTable *records = SPI_tuptable; // of the caller's SPI connection, until it ends
+        for (uint64 row = 0; row < corrected; row++) {
+            Datum record[5];
+            bool is_null = false;
+            for (int i = 0; i < 5; i++)
+                record[i] = SPI_getbinval(records->vals[row], records->tupdesc, i + 1, &is_null);
+            (void)pg::Execute(&set_corrected_aside, record);
+        }
     });
 }
 
@@ -223,7 +247,7 @@ RefuseLetter(int64_t dlq_id, const LetterReason &reason, int max_replays)
             CStringGetTextDatum(reason.stage == nullptr ? "" : reason.stage),
             CStringGetTextDatum(reason.sqlstate == nullptr ? "" : reason.sqlstate),
             Int32GetDatum(max_replays)};
-        (void)pg::Execute(&refuse_letter, arguments, nulls);
+        AsOwnerOfLetters([&] { (void)pg::Execute(&refuse_letter, arguments, nulls); });
     });
 }
 

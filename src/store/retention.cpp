@@ -15,12 +15,43 @@ pg::Statement wants_retention = {
     {},
     nullptr};
 
-// Other pipelines of the target decide too: the rows are theirs as well.
-pg::Statement is_shared = {
-    "SELECT EXISTS (SELECT FROM pulse.pipelines p JOIN pulse.pipelines mine ON mine.target = "
-    "p.target WHERE mine.name = $1 AND p.name <> $1)",
+// The rows of a partition may be of each of them, and no row says whose it is.
+pg::Statement select_sharers = {
+    "SELECT pg_catalog.string_agg(pg_catalog.quote_ident(p.name), ', ' ORDER BY p.name)"
+    " FROM pulse.pipelines p JOIN pulse.pipelines mine ON mine.target = p.target"
+    " WHERE mine.name = $1 AND p.name <> $1",
     1,
     {TEXTOID},
+    nullptr};
+
+pg::Statement select_keeper = {
+    "SELECT p.name FROM pulse.pipelines p JOIN pulse.pipelines mine ON mine.target = p.target"
+    " WHERE mine.name = $1 AND p.name <> $1 AND COALESCE(p.settings->>'retention',"
+    " pg_catalog.current_setting('pulse.retention')) <> '0' ORDER BY p.name LIMIT 1",
+    1,
+    {TEXTOID},
+    nullptr};
+
+constexpr int kMaxHolders = 5; // shown
+
+constexpr const char *kUselessHint =
+    "Whole partitions can go where one pipeline writes a table whose partitions pulse makes; else "
+    "delete old rows yourself, or set retention to 0.";
+constexpr const char *kStrangerHint =
+    "Whoever may not drop a table himself can't have a pipeline do it: make the pipeline's owner a "
+    "member of that role, or set retention to 0.";
+
+pg::Statement select_holders = {
+    "SELECT pg_catalog.string_agg(h.who, ', ' ORDER BY h.since) FROM ("
+    "  SELECT COALESCE(l.pid::text, 'a prepared transaction') AS who, min(a.xact_start) AS since"
+    "  FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)"
+    "  WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY ($1)"
+    "  AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND l.database ="
+    "   (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = "
+    "pg_catalog.current_database())"
+    "  GROUP BY 1 ORDER BY 2 LIMIT $2) h",
+    2,
+    {OIDARRAYOID, INT8OID},
     nullptr};
 
 pg::Statement add_expired = {"UPDATE pulse.offsets SET expired_rows = expired_rows + $4"
@@ -46,6 +77,14 @@ SetLockTimeout(const char *value)
 {
     (void)set_config_option("lock_timeout", value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
                             true, 0, false);
+}
+
+// Partitions are dropped as the owner of the table, whoever wrote the retention into the pipeline.
+bool
+MayDrop(const PipelineDefinition &definition, const Target &target)
+{
+    const Oid role = get_role_oid(definition.owner, true);
+    return OidIsValid(role) && is_member_of_role(role, target.owner);
 }
 
 bool
@@ -132,38 +171,68 @@ AddToLedger(const char *pipeline, const Count *counts, int group_count)
     }
 }
 
+// The first column of the only row; palloc'd, null = NULL, or no row.
+char *
+AnswerOf(pg::Statement *question, const char *pipeline)
+{
+    MemoryContext context = CurrentMemoryContext;
+    char *answer = nullptr;
+    pg::InSpi([&] {
+        Datum name = CStringGetTextDatum(pipeline);
+        if (pg::Execute(question, &name) == 0)
+            return;
+        if (const char *text = pg::GetText(0, 1); text != nullptr)
+            answer = MemoryContextStrdup(context, text);
+    });
+    return answer;
+}
+
 } // namespace
 
 bool
 WantsRetention()
 {
-    bool wants = false;
-    pg::InSpi([&] {
-        bool is_null = false;
-        wants = pg::Execute(&wants_retention) == 1 && DatumGetBool(pg::GetDatum(0, 1, &is_null));
-    });
-    return wants;
+    return pg::IsTrue(&wants_retention);
+}
+
+const char *
+SharerWithRetention(const char *pipeline)
+{
+    return AnswerOf(&select_keeper, pipeline);
+}
+
+Obstacle
+WhyNothingExpires(const PipelineDefinition &definition, const Target &target)
+{
+    if (!target.is_managed)
+        return {psprintf("pulse does not make the partitions of %s: %s", target.qualified_name,
+                         target.why_unmanaged != nullptr ? target.why_unmanaged
+                                                         : "it is not partitioned"),
+                kUselessHint};
+    if (!MayDrop(definition, target))
+        return {psprintf("%s belongs to \"%s\", whose rights the pipeline's owner \"%s\" has not",
+                         target.qualified_name, GetUserNameFromId(target.owner, false),
+                         definition.owner),
+                kStrangerHint};
+    const char *sharers = AnswerOf(&select_sharers, definition.name);
+    if (sharers != nullptr)
+        return {psprintf("other pipelines write %s, too: %s", target.qualified_name, sharers),
+                kUselessHint};
+    return {};
 }
 
 int
 FindExpired(const char *pipeline, PipelineDefinition *definition, Target *target,
-            ExpiredPartition **found, int64_t *keep_from)
+            ExpiredPartition **found, int64_t *keep_from, Obstacle *obstacle)
 {
     *keep_from = DT_NOBEGIN;
+    *obstacle = {};
     (void)NewGUCNestLevel(); // ends with the transaction
     if (!LoadPipeline(pipeline, Scope::kCall, definition) || pg::guc_retention_s == 0)
         return 0;
     LoadTarget(*definition, Scope::kCall, target);
-    if (!target->is_managed)
-        return 0;
-    bool has_others = false;
-    pg::InSpi([&] {
-        Datum name = CStringGetTextDatum(pipeline);
-        bool is_null = false;
-        has_others =
-            pg::Execute(&is_shared, &name) == 1 && DatumGetBool(pg::GetDatum(0, 1, &is_null));
-    });
-    if (has_others)
+    *obstacle = WhyNothingExpires(*definition, *target);
+    if (obstacle->reason != nullptr)
         return 0;
 
     TimestampTz border = GetCurrentTimestamp() - pg::guc_retention_s * static_cast<int64>(1000000);
@@ -183,7 +252,12 @@ FindExpired(const char *pipeline, PipelineDefinition *definition, Target *target
         TimestampTz upper = BoundAt(bounds, i, DT_NOEND);
         Oid leaf = description->oids[bounds->indexes[i]];
         // Foreign and partitioned ones are somebody's own arrangement: nothing goes from there on.
-        if (upper > border || get_rel_relkind(leaf) != RELKIND_RELATION) {
+        const bool is_arranged = get_rel_relkind(leaf) != RELKIND_RELATION;
+        if (is_arranged && upper <= border)
+            *obstacle = {
+                psprintf("partition %s is partitioned itself, or foreign", get_rel_name(leaf)),
+                kUselessHint};
+        if (upper > border || is_arranged) {
             *keep_from = Min(*keep_from, lower);
             break;
         }
@@ -191,6 +265,23 @@ FindExpired(const char *pipeline, PipelineDefinition *definition, Target *target
     }
     table_close(relation, NoLock);
     return count;
+}
+
+const char *
+HoldersOf(unsigned int leaf)
+{
+    MemoryContext context = CurrentMemoryContext;
+    char *holders = nullptr;
+    pg::InSpi([&] {
+        Oid parent = get_rel_relispartition(leaf) ? get_partition_parent(leaf, false) : leaf;
+        Datum relations[2] = {ObjectIdGetDatum(leaf), ObjectIdGetDatum(parent)};
+        ArrayType *array = construct_array(relations, 2, OIDOID, sizeof(Oid), true, TYPALIGN_INT);
+        Datum arguments[2] = {PointerGetDatum(array), Int64GetDatum(kMaxHolders)};
+        (void)pg::Execute(&select_holders, arguments);
+        const char *found = pg::GetText(0, 1);
+        holders = MemoryContextStrdup(context, found != nullptr ? found : "nobody now");
+    });
+    return holders;
 }
 
 void

@@ -89,28 +89,24 @@ LookForRow(const char *pipeline, const char *topic, int32_t partition, int64_t k
     PipelineDefinition definition = {};
     RowLook look = {false, -1, kAnyTimestamp};
     Search wanted = {partition, 0, EpochSource::kNothing, &look};
-    Oid caller = InvalidOid;
-    int security = 0;
-    GetUserIdAndSecContext(&caller, &security);
-    // Whoever may skip need not be allowed to read the tables of pulse.
-    SetUserIdAndSecContext(OwnerOfPulse(), security | SECURITY_LOCAL_USERID_CHANGE);
-    int level = NewGUCNestLevel(); // the pipeline's settings name the role
-    pg::InSpi([&] {
-        Datum key[3] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(topic),
-                        Int32GetDatum(partition)};
-        if (pg::Execute(&read_partition, key) == 1 && pg::GetInt64(0, 1) == kafka_offset &&
-            kafka_offset < pg::GetInt64(0, 2)) {
-            look.records = pg::GetInt64(0, 3);
-            wanted.topic_epoch = pg::GetInt32(0, 4);
+    auto find = [&] {
+        pg::InSpi([&] {
+            Datum key[3] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(topic),
+                            Int32GetDatum(partition)};
+            if (pg::Execute(&read_partition, key) == 1 && pg::GetInt64(0, 1) == kafka_offset &&
+                kafka_offset < pg::GetInt64(0, 2)) {
+                look.records = pg::GetInt64(0, 3);
+                wanted.topic_epoch = pg::GetInt32(0, 4);
+            }
+        });
+        if (look.records >= 0 && LoadPipeline(pipeline, Scope::kCall, &definition)) {
+            LoadTarget(definition, Scope::kCall, &target);
+            if (HasCoordinates(target))
+                FindRow(target, WriterRole(definition), topic, kafka_offset, &wanted);
         }
-    });
-    if (look.records >= 0 && LoadPipeline(pipeline, Scope::kCall, &definition)) {
-        LoadTarget(definition, Scope::kCall, &target);
-        if (HasCoordinates(target))
-            FindRow(target, WriterRole(definition), topic, kafka_offset, &wanted);
-    }
-    AtEOXact_GUC(false, level);
-    SetUserIdAndSecContext(caller, security);
+    };
+    // Whoever may skip need not be allowed to read the tables of pulse.
+    pg::AsRole(OwnerOfPulse(), find);
     return look;
 }
 

@@ -9,14 +9,6 @@
 
 namespace pulse::store {
 
-// Reads pulse.stages into target->stages. Inside SPI.
-void LoadStages(const PipelineDefinition &definition, Target *target);
-void FreeStages(Target *target);
-
-// Raises unless each could be run: 42601, 22023 (no single SELECT, or INSERT), 42703, 42804, and
-// what PostgreSQL says of the body. Runs none.
-void CheckStages(const Target &target);
-
 // transform, filter, enrich. Leaves in job->staged what has become of the pending records; those
 // that a stage leaves out are kFiltered. job->stage is the one an error came from. Inside SPI.
 void RunStages(InsertJob *job);
@@ -26,8 +18,5 @@ void RunSinks(InsertJob *job);
 
 // Lays what the last stage returned over the row of that record.
 void LayStagedOver(const InsertJob &job, uint32_t record, uintptr_t *values, bool *nulls);
-
-// They name columns: to be called when the target was loaded again.
-void ForgetStagePlans();
 
 } // namespace pulse::store

@@ -4,7 +4,7 @@
 #include "store/columns.hpp"
 #include "store/conflict_key.hpp"
 #include "store/partition_tree.hpp"
-#include "store/stages.hpp"
+#include "store/stage_plans.hpp"
 #include "pg/spi.hpp"
 
 namespace pulse::store {

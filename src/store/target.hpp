@@ -67,6 +67,8 @@ struct Stage {
     StageKind kind;
     char *body;    // TopMemoryContext
     int32_t stats; // pg::StageStatsOf()
+
+    bool IsSink() const { return kind == StageKind::kSink; }
 };
 
 constexpr int kMaxStages = 32;

@@ -2,6 +2,7 @@
 
 #include "base/fault.hpp"
 #include "store/row.hpp"
+#include "store/stage_plans.hpp"
 #include "store/stages.hpp"
 #include "pg/spi.hpp"
 
@@ -263,7 +264,7 @@ FillStore(InsertJob *job, Tuplestorestate *store, TupleDesc descriptor)
         AllocSetContextCreate(CurrentMemoryContext, "pulse row", ALLOCSET_DEFAULT_SIZES);
     MemoryContext outer = CurrentMemoryContext;
 
-    const bool is_behind = job->stage != nullptr && job->stage->kind == StageKind::kSink;
+    const bool is_behind = job->stage != nullptr && job->stage->IsSink();
     for (uint32_t i = job->slice.begin; i < job->slice.end; i++) {
         if (job->outcomes[i] != (is_behind ? Outcome::kInserted : Outcome::kPending))
             continue;

@@ -35,11 +35,10 @@ struct InsertJob {
     unsigned int leaf;       // 0 = through the target itself
     bool expects_duplicates; // false: a plain INSERT, which a duplicate fails with 23505
     unsigned int role;
-    int64_t ingested_at; // TimestampTz
-    const unsigned char
-        *id_seed;              // kIdSeedBytes at random, for what came without an id or an offset
-    Outcome *outcomes;         // per record of the batch; only kPending ones are written
-    const Stage *stage;        // the one under way, also when an error came from it; else null
+    int64_t ingested_at;          // TimestampTz
+    const unsigned char *id_seed; // kIdSeedBytes, random: for what has neither id nor offset
+    Outcome *outcomes;            // per record of the batch; only kPending ones are written
+    const Stage *stage;           // the one under way, also when an error came from it; else null
     struct StagedRows *staged; // what the stages have made of the pending records; null = nothing
     FlightMark *mark;          // where the current record is noted; null = nowhere
     uint32_t current_record;   // the record being evaluated when an error came; kNoRecord otherwise

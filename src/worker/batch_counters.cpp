@@ -88,7 +88,6 @@ AddToCounters(BatchState *state)
     ingest::CounterDeltas hours = minutes.Coarser(ingest::CounterDeltas::kHourUs);
     ingest::CounterDeltas days = hours.Coarser(ingest::CounterDeltas::kDayUs);
     std::string wanted = std::string(",") + pg::guc_counters + ",";
-    std::erase(wanted, ' ');
     if (wanted.find(",minute,") != std::string::npos)
         Upsert(*state, store::CounterKind::kMinute, &minutes);
     if (wanted.find(",hour,") != std::string::npos)

@@ -1,9 +1,11 @@
 #include "worker/batch_leaves.hpp"
 
 #include "ingest/counter_deltas.hpp"
+#include "pg/partition_budget.hpp"
 #include "pg/xact.hpp"
 #include "store/partitions.hpp"
 #include "store/time.hpp"
+#include "worker/status.hpp"
 #include "pg/spi.hpp"
 
 namespace pulse::worker {
@@ -40,6 +42,52 @@ LeafOfBucket(const PipelineState &pipeline, int64_t bucket_us)
     return store::MayWriteLeaf(pipeline.target, leaf) ? leaf : InvalidOid;
 }
 
+// Environment: it goes on by itself, and no event is at fault alone.
+[[noreturn]] void
+RaiseOverBudget(const BatchState &state, uint32_t row, int64_t timestamp, int64_t wait_until)
+{
+    char at[64];
+    char until[64];
+    pg::CallPg([&] {
+        strlcpy(at, timestamptz_to_str(timestamp), sizeof(at));
+        strlcpy(until, timestamptz_to_str(wait_until), sizeof(until));
+    });
+    pg::Error error;
+    error.sqlstate = "53400";
+    error.message = WhereOf(state.batch, state.record(row)) + ": its event_timestamp " + at +
+                    " needs another partition of " + state.pipeline->target.qualified_name +
+                    ", and " + std::to_string(pg::kPartitionsPerHour) +
+                    " were made within an hour, which is the limit";
+    error.hint = std::string("Are these times right? If not, lower reject_older_than: they become "
+                             "dead letters (too_old). Or partition_by a longer unit. It goes on by "
+                             "itself at ") +
+                 until + ".";
+    throw error;
+}
+
+// In a transaction of its own.
+void
+MakePartition(const BatchState &state, uint32_t row, int64_t timestamp)
+{
+    const store::Target &target = state.pipeline->target;
+    int64_t wait_until = 0;
+    bool is_made = false;
+    pg::InTransaction([&] {
+        pg::CallPg([&] {
+            if (store::FindLeaf(target, timestamp) != InvalidOid)
+                return;
+            wait_until = pg::PartitionBudgetFrom(state.name());
+            if (wait_until == 0)
+                is_made = store::EnsurePartition(target, timestamp);
+        });
+    });
+    if (wait_until != 0)
+        RaiseOverBudget(state, row, timestamp, wait_until);
+    if (is_made)
+        pg::CallPg([&] { pg::SpendPartition(state.name()); });
+    Beat(); // many take a while
+}
+
 } // namespace
 
 void
@@ -58,12 +106,7 @@ MakeTargetPartitions(BatchState *state)
         int64_t timestamp =
             store::FromUnixUs(state->record(i).cells[target.event_time_cell].integer);
         unsigned int leaf = 0;
-        pg::InTransaction([&] {
-            pg::CallPg([&] {
-                if (store::FindLeaf(target, timestamp) == InvalidOid)
-                    store::EnsurePartition(target, timestamp);
-            });
-        });
+        MakePartition(*state, i, timestamp);
         pg::InTransaction(
             [&] { leaf = pg::CallPg([&] { return LeafOfBucket(*pipeline, bucket); }); });
         pipeline->leaves[bucket] = leaf;

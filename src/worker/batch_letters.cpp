@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/excerpt.hpp"
 #include "pg/xact.hpp"
 #include "store/dead_letters.hpp"
 #include "pg/spi.hpp"
@@ -84,8 +85,7 @@ WriteLetters(BatchState *state)
             continue;
         store::LetterReason reason = ReasonOf(*state, i);
         if (state->reject_example.empty())
-            state->reject_example =
-                std::string(reason.error_code) + ": " + std::string(reason.message);
+            state->reject_example = std::string(reason.error_code) + ": " + Excerpt(reason.message);
         RangeProgress &range = state->range(i);
         if (!WriteOne(*state, i, reason))
             state->known_letters.insert(i);

@@ -38,6 +38,12 @@ struct RangeProgress {
 };
 
 struct BatchState {
+    BatchState(PipelineState *pipeline_, const ingest::Batch &batch_, uint32_t begin_,
+               uint32_t end_)
+        : pipeline(pipeline_), batch(batch_), begin(begin_), end(end_), reached(begin_)
+    {
+    }
+
     PipelineState *pipeline;
     const ingest::Batch &batch;
     uint32_t begin; // the records of this transaction
@@ -56,7 +62,10 @@ struct BatchState {
     std::vector<store::StoredEvent> stored_events;
     int64_t ingested_at = 0;
     std::string reject_example;
-    std::array<unsigned char, store::kIdSeedBytes> id_seed; // random; of what came by ingest()
+    std::array<unsigned char, store::kIdSeedBytes> id_seed{}; // random; of what came by ingest()
 };
+
+// For an operator, who may want to skip() it.
+std::string WhereOf(const ingest::Batch &batch, const ingest::Record &record);
 
 } // namespace pulse::worker

@@ -29,9 +29,8 @@ class BatchTransaction {
   public:
     BatchTransaction(PipelineState *pipeline, const ingest::Batch &batch, uint32_t begin,
                      uint32_t end, BatchLog *log, const volatile bool *is_stale)
-        : pipeline_(pipeline), batch_(batch), log_(log),
-          is_stale_(is_stale), state_{pipeline, batch, begin, end, begin, {}, {},
-                                      {},       {},    {},    {},  0,     {}, {}}
+        : pipeline_(pipeline), batch_(batch), log_(log), is_stale_(is_stale),
+          state_(pipeline, batch, begin, end)
     {
     }
 

@@ -75,7 +75,8 @@ Commands::Serve()
         command.caller = slot.caller;
         command.begun_at = GetCurrentTimestamp();
         running_.push_back(command);
-        BeginOrRefuse();
+        if (!OrRefuse(running_.back(), "Nothing was changed.", [this] { Begin(&running_.back()); }))
+            running_.pop_back();
     }
     for (size_t i = 0; i < running_.size();) {
         if (AdvanceOrRefuse(&running_[i])) {
@@ -103,22 +104,20 @@ Commands::Finish(const Running &command, const std::string &sqlstate, const std:
     });
 }
 
-// The newest command; when it can't even begin (a lock, say), its caller is told.
-void
-Commands::BeginOrRefuse()
+// False when the step failed (a lock, say), and the caller has been told: tried for ever, its
+// caller would wait, and so would every command after it.
+bool
+Commands::OrRefuse(const Running &command, const char *hint, const std::function<void()> &step)
 {
-    std::string sqlstate;
-    std::string message;
+    pg::Error trouble;
     try {
-        Begin(&running_.back());
+        step();
+        return true;
     } catch (const pg::Error &error) {
-        sqlstate = error.sqlstate;
-        message = error.message;
+        trouble = error;
     }
-    if (sqlstate.empty())
-        return;
-    Finish(running_.back(), sqlstate, message, "Nothing was changed.");
-    running_.pop_back();
+    Finish(command, trouble.sqlstate, trouble.message, hint);
+    return false;
 }
 
 void
@@ -145,7 +144,7 @@ Commands::Begin(Running *command)
     if (entry == pipelines_->end())
         return; // Advance() reports it
     if (command->kind == pg::CommandKind::kPause || command->kind == pg::CommandKind::kStop)
-        SetDesired(command, command->kind == pg::CommandKind::kPause ? "paused" : "stopped");
+        SetDesired(*command, command->kind == pg::CommandKind::kPause ? "paused" : "stopped");
     if (command->is_waiting_for_workers) {
         entry->second.halts++;
         // The record to skip may be the one that a batch in flight never gets past.
@@ -155,12 +154,18 @@ Commands::Begin(Running *command)
 }
 
 void
-Commands::SetDesired(Running *command, const char *state)
+Commands::SetDesired(const Running &command, const char *state)
 {
     pg::InTransaction([&] {
-        pg::CallPg([&] { (void)store::SetDesiredState(command->pipeline.c_str(), state); });
+        pg::CallPg([&] { (void)store::SetDesiredState(command.pipeline.c_str(), state); });
     });
-    auto entry = pipelines_->find(command->pipeline);
+    PublishDesired(command, state);
+}
+
+void
+Commands::PublishDesired(const Running &command, const char *state)
+{
+    auto entry = pipelines_->find(command.pipeline);
     if (entry != pipelines_->end()) {
         entry->second.desired_state = state;
         entry->second.reason.clear();
@@ -170,23 +175,16 @@ Commands::SetDesired(Running *command, const char *state)
     }
 }
 
-// A command that fails on the way must not be tried for ever: its caller waits, and so would every
-// command after it.
+// True when it is finished.
 bool
 Commands::AdvanceOrRefuse(Running *command)
 {
-    std::string sqlstate;
-    std::string message;
-    try {
-        return Advance(command);
-    } catch (const pg::Error &error) {
-        sqlstate = error.sqlstate;
-        message = error.message;
-    }
+    bool is_finished = false;
+    if (OrRefuse(*command, "", [&] { is_finished = Advance(command); }))
+        return is_finished;
     auto entry = pipelines_->find(command->pipeline);
     if (entry != pipelines_->end())
         LetGo(*command, &entry->second);
-    Finish(*command, sqlstate, message, "");
     return true;
 }
 
@@ -232,7 +230,7 @@ Commands::Advance(Running *command)
         return true;
     }
     KnownPipeline *known = &entry->second;
-    if (!command->is_asking && IsGivenUp(*command)) {
+    if (IsGivenUp(*command)) {
         LetGo(*command, known);
         Finish(*command, "57014", "", "");
         return true;
@@ -250,7 +248,8 @@ Commands::Advance(Running *command)
     case pg::CommandKind::kResume:
         if (command->argument == kForce)
             return command->is_asking ? false : Ask(command, known);
-        Resume(command, known);
+        SetDesired(*command, "running");
+        Resumed(*command, known);
         return true;
     case pg::CommandKind::kAcceptGap:
         if (!command->is_asking &&
@@ -268,33 +267,34 @@ Commands::Advance(Running *command)
 }
 
 void
-Commands::Resume(Running *command, KnownPipeline *known)
+Commands::Resumed(const Running &command, KnownPipeline *known)
 {
-    SetDesired(command, "running");
-    pg::CallPg([&] { ForgiveWorkers(command->pipeline.c_str()); });
+    pg::CallPg([&] { ForgiveWorkers(command.pipeline.c_str()); });
     known->probed_at = 0;
-    Finish(*command, "00000", "", "");
+    Finish(command, "00000", "", "");
 }
 
 // resume(name, force => true): the ends of the log are known now.
 void
-Commands::AcceptRejects(Running *command, const ingest::WatchAnswer &answer)
+Commands::AcceptRejects(const Running &command, const ingest::WatchAnswer &answer)
 {
-    auto entry = pipelines_->find(command->pipeline);
+    auto entry = pipelines_->find(command.pipeline);
     if (entry == pipelines_->end()) {
-        Finish(*command, "42704", "pipeline \"" + command->pipeline + "\" does not exist", "");
+        Finish(command, "42704", "pipeline \"" + command.pipeline + "\" does not exist", "");
         return;
     }
-    bool is_done = ChangeOrRefuse(*command, [&] {
-        for (const ingest::PartitionWatermarks &marks : answer.watermarks)
-            pg::CallPg([&] {
-                store::AcceptRejects(command->pipeline.c_str(), marks, command->caller.c_str());
-            });
+    bool is_done = ChangeOrRefuse(command, [&] {
+        pg::CallPg([&] {
+            for (const ingest::PartitionWatermarks &marks : answer.watermarks)
+                store::AcceptRejects(command.pipeline.c_str(), marks, command.caller.c_str());
+            (void)store::SetDesiredState(command.pipeline.c_str(), "running");
+        });
     });
     if (!is_done)
         return;
     entry->second.assignment_version = NextAssignment(); // a worker that runs reads it, too
-    Resume(command, &entry->second);
+    PublishDesired(command, "running");
+    Resumed(command, &entry->second);
 }
 
 void
@@ -305,8 +305,10 @@ Commands::TakeWatermarks(const ingest::WatchAnswer &answer)
         return;
     if (!answer.error.empty())
         Finish(command, "08000", answer.error, "Nothing was changed.");
+    else if (!answer.troubles.empty()) // it is about all partitions
+        Finish(command, "08000", ingest::Describe(answer.troubles.front()), "Nothing was changed.");
     else if (command.kind == pg::CommandKind::kResume)
-        AcceptRejects(&command, answer);
+        AcceptRejects(command, answer);
     else
         Finish(command, "00000", "", "");
 }

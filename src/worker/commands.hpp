@@ -50,7 +50,7 @@ class Commands {
         int64_t next_offset = -1; // of its one partition, when it asked
     };
 
-    void BeginOrRefuse();
+    bool OrRefuse(const Running &command, const char *hint, const std::function<void()> &step);
     void Begin(Running *command);
     bool AdvanceOrRefuse(Running *command);
     bool Advance(Running *command); // true when it is finished
@@ -64,9 +64,10 @@ class Commands {
     bool ChangeOrRefuse(const Running &command, const std::function<void()> &change);
     void AcceptGap(const Running &command, const ingest::WatchAnswer &answer);
     void Skip(const Running &command, const ingest::FetchedRecord &record, const char *error_code);
-    void SetDesired(Running *command, const char *state);
-    void Resume(Running *command, KnownPipeline *known);
-    void AcceptRejects(Running *command, const ingest::WatchAnswer &answer);
+    void SetDesired(const Running &command, const char *state);
+    void PublishDesired(const Running &command, const char *state);
+    void Resumed(const Running &command, KnownPipeline *known);
+    void AcceptRejects(const Running &command, const ingest::WatchAnswer &answer);
     void MoveSeeked(const Running &command, const ingest::WatchAnswer &answer);
     void Finish(const Running &command, const std::string &sqlstate, const std::string &message,
                 const std::string &hint);

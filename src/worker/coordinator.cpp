@@ -85,6 +85,7 @@ class Coordinator {
     // False when the extension is gone: then nothing is left to do here.
     bool Step()
     {
+        Beat();
         if (pg::ReloadIfAsked())
             upkeep_.Hurry();
         pg::CheckInterrupts();
@@ -103,8 +104,7 @@ class Coordinator {
         ReadTable();
         if (std::exchange(is_first_look_, false))
             ForgetStrays(pipelines_);
-        for (const ingest::WatchAnswer &answer : watcher_.TakeAnswers())
-            TakeAnswer(answer);
+        TakeAnswers();
         commands_.Serve();
         for (auto &[name, known] : pipelines_)
             discovery_.Probe(&known);
@@ -223,6 +223,22 @@ class Coordinator {
         });
     }
 
+    // One that cannot be used (a lock, say) must not take the others along: somebody waits for
+    // each.
+    void TakeAnswers()
+    {
+        pg::Error trouble;
+        for (const ingest::WatchAnswer &answer : watcher_.TakeAnswers()) {
+            try {
+                TakeAnswer(answer);
+            } catch (const pg::Error &error) {
+                trouble = error;
+            }
+        }
+        if (!trouble.sqlstate.empty())
+            throw trouble;
+    }
+
     void TakeAnswer(const ingest::WatchAnswer &answer)
     {
         auto entry = pipelines_.find(answer.pipeline);
@@ -291,8 +307,9 @@ class Coordinator {
             pg::InTransaction([] { pg::CallPg([] { store::PruneLogs(); }); });
             try {
                 pg::InTransaction([] { pg::CallPg([] { store::AddUpReplays(); }); });
-            } catch (const pg::Error &) {
-                // Somebody has locked the table: next time.
+            } catch (const pg::Error &error) {
+                if (error.sqlstate != "55P03") // somebody has locked the table: next time
+                    throw;
             }
         }
         if (now < prune_outbox_at_)

@@ -1,8 +1,10 @@
 #include "worker/discovery.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/fault.hpp"
+#include "pg/guc.hpp"
 #include "pg/shmem.hpp"
 #include "pg/xact.hpp"
 #include "store/positions.hpp"
@@ -23,7 +25,8 @@ constexpr const char *kSettingsHint =
 int64_t
 ProbeInterval(const KnownPipeline &known)
 {
-    return known.partitions.empty() || !known.broker_error.empty() || !known.missing_topics.empty()
+    return known.partitions.empty() || !known.broker_error.empty() ||
+                   !known.missing_topics.empty() || !known.in_trouble.empty()
                ? kSecond / 2
                : kProbeEvery;
 }
@@ -60,7 +63,7 @@ ReadLeftovers(const std::string &pipeline)
     return found;
 }
 
-// Throws when the beginning is no place to start.
+// Of topics seen for the first time. Throws when the beginning is no place to start.
 ingest::Position
 StartPosition(const KnownPipeline &known)
 {
@@ -74,7 +77,7 @@ StartPosition(const KnownPipeline &known)
     });
     if (would_insert_again) {
         pg::Error error;
-        error.sqlstate = "55000";
+        error.sqlstate = "42704"; // the index; nothing that goes away by itself
         error.message = "the target has rows and no unique index that tells duplicates: what is "
                         "read again would be inserted again";
         error.hint =
@@ -91,13 +94,129 @@ MayBeRecreated(const KnownPipeline &known, const ingest::WatchAnswer &answer)
 {
     for (const ingest::PartitionWatermarks &entry : answer.watermarks) {
         auto before = known.highs.find({entry.topic, entry.partition});
-        bool was_missing = std::find(known.missing_topics.begin(), known.missing_topics.end(),
-                                     entry.topic) != known.missing_topics.end();
+        bool was_missing = known.missing_topics.contains(entry.topic);
         if ((before != known.highs.end() && entry.high < before->second) ||
             (was_missing && known.partitions.contains({entry.topic, entry.partition})))
             return true;
     }
     return false;
+}
+
+// Takes those out that shared memory has no room for: unseen by views and commands, a partition
+// that stops would do so in silence. They begin at their beginning when there is room.
+int32_t
+EraseUnseen(const std::string &pipeline, std::vector<ingest::PartitionWatermarks> *fresh)
+{
+    return static_cast<int32_t>(std::erase_if(*fresh, [&](const auto &entry) {
+        return pg::CallPg([&] {
+            pg::LockSharedForRead();
+            const bool is_seen = pg::FindPartition(pipeline.c_str(), entry.topic.c_str(),
+                                                   entry.partition, false) != nullptr;
+            pg::UnlockShared();
+            return !is_seen;
+        });
+    }));
+}
+
+pg::Error
+NoRoom(int32_t unseen)
+{
+    pg::Error error;
+    error.sqlstate = "54000";
+    error.message = std::to_string(unseen) + " partitions are not read: pulse has room for " +
+                    std::to_string(pg::guc_partition_slots) + " of all pipelines";
+    error.hint = "Those that are read go on. Use topics with fewer partitions, drop a pipeline, or "
+                 "read some topics in another cluster.";
+    return error;
+}
+
+void
+NoteStart(KnownPipeline *known, const pg::Error &trouble)
+{
+    const bool is_news = known->start_error.message != trouble.message;
+    known->start_error = trouble;
+    if (is_news)
+        pg::CallPg([&] {
+            ereport(
+                trouble.message.empty() ? LOG : WARNING,
+                (trouble.message.empty()
+                     ? errmsg("pulse pipeline \"%s\": new partitions begin", known->name.c_str())
+                     : errmsg("pulse pipeline \"%s\": new partitions cannot begin: %s",
+                              known->name.c_str(), trouble.message.c_str()),
+                 trouble.hint.empty() ? 0 : errhint("%s", trouble.hint.c_str())));
+        });
+}
+
+// One line for all that a broker takes with it.
+void
+LogTroubles(const KnownPipeline &known, const KnownPipeline::Troubles &before)
+{
+    auto news = known.in_trouble;
+    std::erase_if(news, [&](const auto &entry) { return before.contains(entry.first); });
+    auto over = before;
+    std::erase_if(over, [&](const auto &entry) { return known.in_trouble.contains(entry.first); });
+    for (const auto *list : {&news, &over}) {
+        if (list->empty())
+            continue;
+        const auto &[partition, text] = *list->begin();
+        const std::string others =
+            list->size() == 1 ? "" : " (and " + std::to_string(list->size() - 1) + " more)";
+        pg::CallPg([&, &where = partition, &why = text] {
+            ereport(LOG, (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\"%s %s%s",
+                                 known.name.c_str(), where.second, where.first.c_str(),
+                                 others.c_str(), list == &news ? "cannot be read: " : "is back",
+                                 list == &news ? why.c_str() : "")));
+        });
+    }
+}
+
+// Into shared memory, for the views, and into the log when it begins and ends.
+void
+PublishTroubles(KnownPipeline *known, const std::vector<ingest::PartitionTrouble> &troubles)
+{
+    auto before = std::exchange(known->in_trouble, {});
+    for (const ingest::PartitionTrouble &entry : troubles)
+        known->in_trouble[{entry.topic, entry.partition}] = entry.text;
+    auto texts = before; // of those that are well, none
+    for (auto &[partition, text] : texts)
+        text.clear();
+    for (const auto &[partition, text] : known->in_trouble)
+        texts[partition] = text;
+    if (texts.empty())
+        return;
+    pg::CallPg([&] {
+        pg::LockShared();
+        for (const auto &[where, text] : texts)
+            if (pg::PartitionSlot *slot = pg::FindPartition(
+                    known->name.c_str(), where.first.c_str(), where.second, false))
+                pg::CopyText(slot->trouble, pg::kTroubleBytes, text.c_str());
+        pg::UnlockShared();
+    });
+    LogTroubles(*known, before);
+}
+
+std::set<std::string>
+TopicsOf(const KnownPipeline &known)
+{
+    std::set<std::string> topics;
+    for (const auto &[key, next_offset] : known.partitions)
+        topics.insert(key.first);
+    return topics;
+}
+
+// A topic begins when all its partitions can be asked: one that comes later is taken for a new one
+// and begins at its beginning, whatever start_position is.
+std::vector<ingest::PartitionWatermarks>
+WithoutHalfTopics(const KnownPipeline &known, const ingest::WatchAnswer &answer)
+{
+    std::set<std::string> half;
+    for (const ingest::PartitionTrouble &entry : answer.troubles)
+        half.insert(entry.topic);
+    for (const std::string &topic : TopicsOf(known))
+        half.erase(topic);
+    std::vector<ingest::PartitionWatermarks> whole = answer.watermarks;
+    std::erase_if(whole, [&](const auto &entry) { return half.contains(entry.topic); });
+    return whole;
 }
 
 } // namespace
@@ -116,7 +235,6 @@ Discovery::Probe(KnownPipeline *known)
         known->config_hint = kSettingsHint;
         return;
     }
-    known->is_probing = true;
     ingest::WatchRequest request;
     request.pipeline = known->name;
     request.version = known->version;
@@ -124,6 +242,7 @@ Discovery::Probe(KnownPipeline *known)
     request.topics = known->topics;
     PULSE_FAULT("before_probe");
     watcher_->Ask(std::move(request));
+    known->is_probing = true;
 }
 
 void
@@ -150,16 +269,13 @@ Discovery::TakeProbe(KnownPipeline *known, const ingest::WatchAnswer &answer)
         known->assignment_version = NextAssignment();
     for (const ingest::PartitionWatermarks &entry : answer.watermarks)
         known->highs[{entry.topic, entry.partition}] = entry.high;
+    if (WaitsFor(*known).empty())
+        known->waiting_since = GetCurrentTimestamp();
     known->missing_topics = answer.missing_topics;
     PublishWatermarks(known->name, answer.watermarks);
-    try {
-        StartNewPartitions(known, answer.watermarks);
-        known->start_error.clear();
-        known->start_hint.clear();
-    } catch (const pg::Error &error) {
-        known->start_error = error.message; // a bad start_position must not hold the others up
-        known->start_hint = error.hint;
-    }
+    PublishTroubles(known, answer.troubles);
+    StartNewPartitions(known, WithoutHalfTopics(*known, answer));
+    PublishPipeline(*known); // before a command that waits for this probe looks
 }
 
 // A topic seen for the first time begins at start_position; a partition added to a known topic at
@@ -168,16 +284,38 @@ void
 Discovery::StartNewPartitions(KnownPipeline *known,
                               const std::vector<ingest::PartitionWatermarks> &watermarks)
 {
-    std::set<std::string> known_topics;
-    for (const auto &[key, next_offset] : known->partitions)
-        known_topics.insert(key.first);
-    std::vector<ingest::PartitionWatermarks> fresh;
-    for (const ingest::PartitionWatermarks &entry : watermarks)
-        if (!known->partitions.contains({entry.topic, entry.partition}))
-            fresh.push_back(entry);
-    if (fresh.empty())
-        return;
-    ingest::Position position = StartPosition(*known);
+    std::vector<ingest::PartitionWatermarks> fresh = watermarks;
+    std::erase_if(fresh, [&](const auto &entry) {
+        return known->partitions.contains({entry.topic, entry.partition});
+    });
+    known->unseen = EraseUnseen(known->name, &fresh);
+    pg::Error trouble = known->unseen > 0 ? NoRoom(known->unseen) : pg::Error();
+    ingest::Position position;
+    auto is_of_new_topic = [topics = TopicsOf(*known)](const auto &entry) {
+        return !topics.contains(entry.topic);
+    };
+    try {
+        if (std::any_of(fresh.begin(), fresh.end(), is_of_new_topic))
+            position = StartPosition(*known);
+    } catch (const pg::Error &error) {
+        trouble = error;
+        std::erase_if(fresh, is_of_new_topic); // the others need no position
+    }
+    bool is_asked = false;
+    try {
+        is_asked = !fresh.empty() && Begin(known, fresh, position);
+    } catch (const pg::Error &error) {
+        trouble = error;
+    }
+    if (!trouble.message.empty() || !is_asked) // else TakeStart() says how it went
+        NoteStart(known, trouble);
+}
+
+bool
+Discovery::Begin(KnownPipeline *known, const std::vector<ingest::PartitionWatermarks> &fresh,
+                 ingest::Position position)
+{
+    const std::set<std::string> known_topics = TopicsOf(*known);
     auto leftovers = ReadLeftovers(known->name);
     PULSE_FAULT("before_start");
     // A time is the broker's to resolve, and where an earlier pipeline has read it is asked whether
@@ -208,11 +346,13 @@ Discovery::StartNewPartitions(KnownPipeline *known,
         }
     });
     known->assignment_version = NextAssignment();
+    const bool must_ask = !to_ask.empty() || !added_to_ask.empty();
     if (!to_ask.empty())
         ResolveStart(*known, std::move(to_ask), position);
     if (!added_to_ask.empty())
         ResolveStart(*known, std::move(added_to_ask), {});
     SetLatch(MyLatch); // look at them at once
+    return must_ask;
 }
 
 void
@@ -236,15 +376,26 @@ void
 Discovery::TakeStart(KnownPipeline *known, const ingest::WatchAnswer &answer)
 {
     resolving_start_.erase({answer.pipeline, answer.version});
-    if (known == nullptr || !answer.error.empty())
-        return; // the next probe asks again
-    pg::InTransaction([&] {
-        for (size_t i = 0; i < answer.resolved.size(); i++) {
-            bool is_another = answer.logs[i] == ingest::LogIdentity::kAnother;
-            StartAt(*known, answer.resolved[i], answer.watermarks[i].low,
-                    is_another ? "start, topic recreated" : "start", is_another);
-        }
-    });
+    if (known == nullptr)
+        return;
+    pg::Error trouble; // the next probe asks again
+    if (!answer.error.empty()) {
+        trouble.sqlstate = "08000";
+        trouble.message = answer.error;
+    }
+    try {
+        pg::InTransaction([&] {
+            for (size_t i = 0; i < answer.resolved.size() && answer.error.empty(); i++) {
+                bool is_another = answer.logs[i] == ingest::LogIdentity::kAnother;
+                StartAt(*known, answer.resolved[i], answer.watermarks[i].low,
+                        is_another ? "start, topic recreated" : "start", is_another);
+            }
+        });
+    } catch (const pg::Error &error) {
+        trouble = error;
+    }
+    if (!trouble.message.empty() || known->unseen == 0) // what the probe said of them stands
+        NoteStart(known, trouble);
 }
 
 void
@@ -268,6 +419,7 @@ PublishWatermarks(const std::string &name,
             slot->low = entry.low;
             slot->high = entry.high;
             slot->watermarks_at = now;
+            slot->trouble[0] = '\0'; // also one that an earlier coordinator had
             // Retention has deleted the record that could not be fetched.
             if (slot->state == pg::State::kQuarantined && entry.low > slot->lost_offset) {
                 slot->state = pg::State::kOffsetLost;

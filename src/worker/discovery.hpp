@@ -26,6 +26,9 @@ class Discovery {
   private:
     void StartNewPartitions(KnownPipeline *known,
                             const std::vector<ingest::PartitionWatermarks> &watermarks);
+    // position is that of new topics. True when the broker is asked where some of them begin.
+    bool Begin(KnownPipeline *known, const std::vector<ingest::PartitionWatermarks> &fresh,
+               ingest::Position position);
     void ResolveStart(const KnownPipeline &known, std::vector<PartitionOffset> partitions,
                       ingest::Position position);
 

@@ -23,7 +23,6 @@ namespace pulse::worker {
 namespace {
 
 constexpr int kFirstCounterSlot = -2; // workers count from 0 up, sessions from here down
-constexpr int kNoLimit = INT32_MAX;
 
 // PG regime. How long the workers take to be half-way below the limit again.
 void
@@ -102,7 +101,7 @@ class Call {
     void Write(const ingest::Batch &batch)
     {
         const uint32_t count = static_cast<uint32_t>(batch.records.size());
-        BatchState state{pipeline_, batch, 0, count, 0, {}, {}, {}, {}, {}, {}, 0, {}, {}};
+        BatchState state(pipeline_, batch, 0, count);
         store::OwnedPartition none{}; // its empty topic says that there is no record
         none.partition = -1;
         state.ingested_at = ingested_at_;
@@ -114,7 +113,7 @@ class Call {
             state.outcomes.push_back(record.reject.code == decode::RejectCode::kNone
                                          ? Outcome::kPending
                                          : Outcome::kRejected);
-        (void)MakeSessionPartitions(state, kNoLimit);
+        MakeCallersPartitions(state);
         // Bad rows may be more than one round isolates.
         for (; state.begin < count; state.begin = state.reached) {
             state.stored_events.clear();

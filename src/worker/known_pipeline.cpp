@@ -2,11 +2,29 @@
 
 #include <algorithm>
 
+#include "base/error_class.hpp"
 #include "ingest/connection_check.hpp"
 #include "pg/shmem.hpp"
 #include "pg/prelude.hpp"
 
 namespace pulse::worker {
+
+namespace {
+
+// Until then a topic may be on its way: being made, or made again.
+constexpr int64_t kWaitingLong = 30000000;
+
+} // namespace
+
+std::string
+WaitsFor(const KnownPipeline &known)
+{
+    for (const auto &[partition, text] : known.in_trouble)
+        if (!known.partitions.contains(partition))
+            return "to begin it waits for " +
+                   ingest::Describe({partition.first, partition.second, text});
+    return known.missing_topics.empty() ? "" : ingest::Describe(*known.missing_topics.begin());
+}
 
 Result<kafka::Config>
 ConfigOf(const KnownPipeline &known)
@@ -27,6 +45,7 @@ PublishPipeline(const KnownPipeline &known)
 {
     using pg::State;
     State state = State::kRunning;
+    const std::string awaited = WaitsFor(known);
     std::string reason = known.reason;
     std::string hint = known.hint;
     if (known.desired_state != "running") {
@@ -46,15 +65,21 @@ PublishPipeline(const KnownPipeline &known)
         hint = ingest::HintFor(known.broker_error) +
                " The pipeline goes on by itself when the broker answers; pulse.test_connection() "
                "goes step by step.";
-    } else if (known.partitions.empty() && !known.start_error.empty()) {
-        state = State::kFailed;
-        reason = known.start_error;
-        hint = known.start_hint;
+    } else if (!known.start_error.message.empty()) {
+        state = ClassOf(known.start_error.sqlstate) == ErrorClass::kEnvironment ? State::kRetrying
+                                                                                : State::kFailed;
+        reason = (known.partitions.empty() ? "" : "new partitions cannot begin: ") +
+                 known.start_error.message;
+        hint = known.start_error.hint;
     } else if (known.partitions.empty()) {
         state = State::kStarting;
-        reason = known.missing_topics.empty()
-                     ? "looking for partitions"
-                     : "topic \"" + known.missing_topics[0] + "\" does not exist yet";
+        reason = awaited.empty() ? "looking for partitions" : awaited;
+    } else if (!awaited.empty()) {
+        if (GetCurrentTimestamp() - known.waiting_since > kWaitingLong)
+            state = State::kRetrying;
+        reason = awaited;
+        hint = "Other topics go on, and it does as soon as it can be read; one that is gone for "
+               "good must leave the pipeline: drop it and create it without.";
     } else if (!known.spread_error.empty()) {
         state = known.spread == 0 ? State::kStarting : State::kRunning;
         reason = known.spread_error;
@@ -63,8 +88,10 @@ PublishPipeline(const KnownPipeline &known)
     pg::CallPg([&] {
         pg::LockShared();
         pg::PipelineSlot *slot = pg::FindPipeline(known.name.c_str(), true);
-        if (slot != nullptr)
+        if (slot != nullptr) {
             pg::SetPipelineState(slot, state, reason.c_str(), hint.c_str());
+            slot->unseen_partitions = known.unseen;
+        }
         pg::UnlockShared();
     });
 }

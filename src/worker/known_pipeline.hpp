@@ -9,12 +9,17 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "ingest/watcher.hpp"
 #include "kafka/config.hpp"
+#include "pg/boundary.hpp"
 #include "worker/config.hpp"
 
 namespace pulse::worker {
 
 struct KnownPipeline {
+    // Partition -> why it cannot be asked about.
+    using Troubles = std::map<std::pair<std::string, int32_t>, std::string>;
+
     std::string name;
     std::vector<std::string> topics;
     ConnectionSettings connection;
@@ -34,12 +39,14 @@ struct KnownPipeline {
     std::vector<PartitionOffset> judging;
     int64_t probed_at = 0;
     std::string broker_error; // of the last probe; empty = it worked
+    Troubles in_trouble;      // as last probed, those that have not begun among them
     bool has_probed = false;
-    std::vector<std::string> missing_topics;
-    std::string config_error; // settings that no client can be made of
+    ingest::MissingTopics missing_topics;
+    int64_t waiting_since = 0; // TimestampTz: for a topic that is missing or cannot begin
+    std::string config_error;  // settings that no client can be made of
     std::string config_hint;
-    std::string start_error; // why new partitions can't begin
-    std::string start_hint;
+    pg::Error start_error;    // why new partitions can't begin; no message = they can
+    int32_t unseen = 0;       // partitions that shared memory has no room for
     int spread = 0;           // workers that share the partitions
     std::string spread_error; // why they are fewer than wanted
     std::string spread_hint;
@@ -56,6 +63,9 @@ Result<kafka::Config> ConfigOf(const KnownPipeline &known);
 
 // Different from every number an earlier coordinator gave out.
 int64_t NextAssignment();
+
+// Why a topic, or a partition of one, has not begun; empty = all have.
+std::string WaitsFor(const KnownPipeline &known);
 
 // Its state as pulse.stat_pipeline and the waiting functions see it.
 void PublishPipeline(const KnownPipeline &known);

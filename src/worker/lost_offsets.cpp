@@ -2,6 +2,7 @@
 
 #include <csignal>
 
+#include "base/fault.hpp"
 #include "pg/shmem.hpp"
 #include "pg/xact.hpp"
 #include "store/positions.hpp"
@@ -42,9 +43,23 @@ UnjudgedOf(const std::string &pipeline)
     std::vector<PartitionOffset> list;
     for (int i = 0; i < count; i++) {
         const pg::PartitionSlot &slot = pg::shared->partitions[found[i]];
-        list.push_back({slot.topic, slot.partition, slot.lost_offset});
+        list.push_back({slot.topic, slot.partition, slot.lost_offset, {}});
     }
     return list;
+}
+
+// The record before each of them tells whether it is the same log, also where it has grown beyond.
+void
+AddLastRecords(const std::string &pipeline, std::vector<PartitionOffset> *partitions)
+{
+    pg::InTransaction([&] {
+        store::PartitionRow *rows = nullptr;
+        int count = pg::CallPg([&] { return store::ReadPartitions(pipeline.c_str(), &rows); });
+        for (int i = 0; i < count; i++)
+            for (PartitionOffset &partition : *partitions)
+                if (partition.topic == rows[i].topic && partition.partition == rows[i].partition)
+                    partition.last = rows[i].last;
+    });
 }
 
 struct Verdict {
@@ -70,10 +85,28 @@ PublishVerdict(const std::string &pipeline, const ingest::PartitionWatermarks &m
         }
         pg::UnlockShared();
         if (has_changed)
-            ereport(LOG, (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" is "
-                                 "topic_changed: the log ends at offset %lld",
-                                 pipeline.c_str(), marks.partition, marks.topic.c_str(),
-                                 static_cast<long long>(marks.high))));
+            ereport(WARNING, (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" is "
+                                     "topic_changed: the log ends at offset %lld",
+                                     pipeline.c_str(), marks.partition, marks.topic.c_str(),
+                                     static_cast<long long>(marks.high))));
+    });
+}
+
+void
+GoOn(const KnownPipeline &known, const PartitionOffset &to, int64_t low)
+{
+    std::string caller = "on_offset_lost = " + known.on_offset_lost;
+    pg::InTransaction([&] {
+        PULSE_FAULT("before_lost_moves");
+        pg::CallPg([&] {
+            store::MovePartition(known.name.c_str(), to,
+                                 {false, low, "on_offset_lost", "offset lost", caller.c_str()});
+            ereport(LOG, (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" goes on "
+                                 "at offset %lld (%s)",
+                                 known.name.c_str(), to.partition, to.topic.c_str(),
+                                 static_cast<long long>(to.next_offset), caller.c_str()),
+                          errhint("pulse.gaps has what was lost.")));
+        });
     });
 }
 
@@ -121,6 +154,7 @@ LostOffsets::Judge(KnownPipeline *known)
     auto config = ConfigOf(*known);
     if (partitions.empty() || !config.ok())
         return;
+    AddLastRecords(known->name, &partitions);
     known->is_judging = true;
     known->judging = partitions;
     ingest::WatchRequest request;
@@ -134,40 +168,44 @@ LostOffsets::Judge(KnownPipeline *known)
     watcher_->Ask(std::move(request));
 }
 
+namespace {
+
+void
+TakeVerdict(KnownPipeline *known, const ingest::WatchAnswer &answer, size_t i)
+{
+    const ingest::PartitionWatermarks &marks = answer.watermarks[i];
+    if (!IsStillLost(*known, marks.topic, marks.partition))
+        return; // an operator was quicker
+    bool is_another = answer.logs[i] == ingest::LogIdentity::kAnother;
+    bool goes_on = !is_another && known->on_offset_lost != "stop";
+    if (goes_on && IsWritingBeforeLoss(known->name, marks.topic, marks.partition))
+        return; // asked again
+    if (goes_on)
+        GoOn(*known, answer.resolved[i], marks.low);
+    PublishVerdict(known->name, marks,
+                   {is_another ? State::kTopicChanged : State::kOffsetLost, true});
+    if (goes_on)
+        known->assignment_version = NextAssignment();
+}
+
+} // namespace
+
 void
 LostOffsets::TakeAnswer(KnownPipeline *known, const ingest::WatchAnswer &answer)
 {
     known->is_judging = false;
     if (!answer.error.empty() || known->halts > 0)
         return; // asked again
+    pg::Error trouble;
     for (size_t i = 0; i < answer.resolved.size(); i++) {
-        const ingest::PartitionWatermarks &marks = answer.watermarks[i];
-        const PartitionOffset &to = answer.resolved[i];
-        if (!IsStillLost(*known, marks.topic, marks.partition))
-            continue; // an operator was quicker
-        bool is_another = answer.logs[i] == ingest::LogIdentity::kAnother;
-        bool goes_on = !is_another && known->on_offset_lost != "stop";
-        if (goes_on && IsWritingBeforeLoss(known->name, marks.topic, marks.partition))
-            continue; // asked again
-        PublishVerdict(known->name, marks,
-                       {is_another ? State::kTopicChanged : State::kOffsetLost, true});
-        if (!goes_on)
-            continue;
-        std::string caller = "on_offset_lost = " + known->on_offset_lost;
-        pg::InTransaction([&] {
-            pg::CallPg([&] {
-                store::MovePartition(
-                    known->name.c_str(), to,
-                    {false, marks.low, "on_offset_lost", "offset lost", caller.c_str()});
-                ereport(LOG, (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" goes on "
-                                     "at offset %lld (%s)",
-                                     known->name.c_str(), to.partition, to.topic.c_str(),
-                                     static_cast<long long>(to.next_offset), caller.c_str()),
-                              errhint("pulse.gaps has what was lost.")));
-            });
-        });
-        known->assignment_version = NextAssignment();
+        try {
+            TakeVerdict(known, answer, i);
+        } catch (const pg::Error &error) {
+            trouble = error; // asked again; the others are judged
+        }
     }
+    if (!trouble.sqlstate.empty())
+        throw trouble;
 }
 
 } // namespace pulse::worker

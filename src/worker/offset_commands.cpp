@@ -161,17 +161,7 @@ Commands::ChangeOrRefuse(const Running &command, const std::function<void()> &ch
         Finish(command, "57014", "", "");
         return false;
     }
-    std::string trouble;
-    std::string sqlstate;
-    try {
-        pg::InTransaction(change);
-        return true;
-    } catch (const pg::Error &error) {
-        sqlstate = error.sqlstate;
-        trouble = error.message;
-    }
-    Finish(command, sqlstate, trouble, "Offsets are as they were.");
-    return false;
+    return OrRefuse(command, "Offsets are as they were.", [&] { pg::InTransaction(change); });
 }
 
 void

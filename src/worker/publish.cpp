@@ -19,12 +19,9 @@ PublishRange(const PipelineState &pipeline, const ingest::Batch &batch, const in
         return;
     slot->next_offset = owned->next_offset;
     slot->worker_pid = MyProcPid;
-    // What was read before the loss still commits; only a new assignment ends it.
-    if (slot->state != State::kOffsetLost && slot->state != State::kTopicChanged &&
-        slot->state != State::kQuarantined) {
+    // What was read before the trouble still commits; PublishBack() or a new assignment ends it.
+    if (slot->state == State::kStarting)
         slot->state = State::kRunning;
-        slot->reason[0] = '\0';
-    }
     if (range.high_watermark > slot->high) {
         slot->high = range.high_watermark;
         slot->watermarks_at = now;
@@ -60,6 +57,23 @@ PublishPartitions(const std::vector<store::OwnedPartition> &partitions)
 }
 
 void
+PublishBack(const ingest::Notice &notice)
+{
+    pg::LockShared();
+    pg::PartitionSlot *slot =
+        pg::FindPartition(my_slot->pipeline, notice.topic.c_str(), notice.partition, true);
+    const bool was_retrying = slot != nullptr && slot->state == State::kRetrying;
+    if (was_retrying) {
+        slot->state = State::kRunning;
+        slot->reason[0] = '\0';
+    }
+    pg::UnlockShared();
+    if (was_retrying)
+        ereport(LOG, (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" is read again",
+                             my_slot->pipeline, notice.partition, notice.topic.c_str())));
+}
+
+void
 PublishTrouble(const ingest::Notice &notice)
 {
     pg::LockShared();
@@ -89,7 +103,7 @@ PublishTrouble(const ingest::Notice &notice)
         pg::WakeCoordinator();
     if (before != state)
         ereport(
-            LOG,
+            pg::LogLevel(state),
             (errmsg("pulse pipeline \"%s\": partition %d of topic \"%s\" is %s at offset %lld: %s",
                     my_slot->pipeline, notice.partition, notice.topic.c_str(), pg::StateName(state),
                     static_cast<long long>(notice.next_offset), notice.text.c_str())));

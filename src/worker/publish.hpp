@@ -16,6 +16,8 @@ void PublishPartitions(const std::vector<store::OwnedPartition> &partitions);
 
 // A partition that can't be read; a log line when its state changed.
 void PublishTrouble(const ingest::Notice &notice);
+// And one that is read again.
+void PublishBack(const ingest::Notice &notice);
 
 void PublishCommit(const PipelineState &pipeline, const ingest::Batch &batch,
                    const BatchResult &result);

@@ -23,8 +23,7 @@ namespace pulse::worker {
 
 namespace {
 
-constexpr int kCounterSlot = -1;   // of the counters: workers never wait for a replay
-constexpr int kMaxPartitions = 32; // made in one transaction
+constexpr int kCounterSlot = -1; // of the counters: workers never wait for a replay
 
 // There is no row, so it stays a letter.
 constexpr store::LetterReason kLeftOut = {
@@ -37,9 +36,8 @@ struct DryRun {};
 class Step {
   public:
     Step(const ReplayRequest &request, int64_t after_id, int limit)
-        : request_(request), after_id_(after_id), limit_(limit),
-          pipeline_(&SessionPipeline()), state_{pipeline_, batch_, 0,  0,  0, {}, {},
-                                                {},        {},     {}, {}, 0, {}, {}}
+        : request_(request), after_id_(after_id), limit_(limit), pipeline_(&SessionPipeline()),
+          state_(pipeline_, batch_, 0, 0)
     {
     }
 
@@ -130,10 +128,11 @@ class Step {
 
     void Write()
     {
-        // Without a commit between the steps all of them are made at once.
-        const bool may_commit = request_.may_commit && !request_.is_dry_run;
-        const int made = MakeSessionPartitions(state_, may_commit ? kMaxPartitions : INT32_MAX);
-        if (made > 0 && may_commit) {
+        if (request_.is_dry_run) // rolled back after the step: it ends where there are enough
+            state_.end = MakeSessionPartitions(state_).end;
+        else if (!request_.may_commit)
+            MakeCallersPartitions(state_);
+        else if (MakeSessionPartitions(state_).count > 0) {
             // ATTACH locks the parent until the commit: nobody is to wait while rows are written.
             result_.must_commit = true;
             return;

@@ -52,27 +52,82 @@ MakeIdSeed(unsigned char *seed)
         ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("no random bytes to be had")));
 }
 
-int
-MakeSessionPartitions(const BatchState &state, int most)
+namespace {
+
+// False when the row has one already.
+bool
+LacksPartition(const BatchState &state, uint32_t row)
 {
     const store::Target &target = state.pipeline->target;
-    if (!target.is_managed || target.event_time_cell < 0)
-        return 0;
-    int made = 0;
-    for (uint32_t i = state.begin; i < state.end && made < most; i++) {
-        if (state.outcomes[i] != Outcome::kPending)
+    if (state.outcomes[row] != Outcome::kPending || !target.is_managed ||
+        target.event_time_cell < 0)
+        return false;
+    const int64_t time_us = state.record(row).cells[target.event_time_cell].integer;
+    return pg::CallPg(
+        [&] { return store::FindLeaf(target, store::FromUnixUs(time_us)) == InvalidOid; });
+}
+
+NewPartitions
+MakePartitions(const BatchState &state, int most)
+{
+    const store::Target &target = state.pipeline->target;
+    NewPartitions made = {0, state.begin};
+    for (; made.end < state.end; made.end++) {
+        if (!LacksPartition(state, made.end))
             continue;
-        const int64_t timestamp =
-            store::FromUnixUs(state.record(i).cells[target.event_time_cell].integer);
-        made += pg::CallPg([&] {
-            if (store::FindLeaf(target, timestamp) != InvalidOid)
-                return 0;
-            store::EnsurePartition(target, timestamp);
+        if (made.count == most)
+            break;
+        const int64_t time_us = state.record(made.end).cells[target.event_time_cell].integer;
+        pg::CallPg([&] {
+            (void)store::EnsurePartition(target, store::FromUnixUs(time_us));
             CommandCounterIncrement();
-            return 1;
         });
+        made.count++;
     }
     return made;
+}
+
+// Made in the transaction that runs, by all its calls; those that were rolled back count, too.
+int *
+MadeInTransaction()
+{
+    static LocalTransactionId transaction = InvalidLocalTransactionId;
+    static int made = 0;
+    if (transaction != MyProc->lxid)
+        made = 0;
+    transaction = MyProc->lxid;
+    return &made;
+}
+
+} // namespace
+
+NewPartitions
+MakeSessionPartitions(const BatchState &state)
+{
+    return MakePartitions(state, kMaxNewPartitions);
+}
+
+void
+MakeCallersPartitions(const BatchState &state)
+{
+    int *made = MadeInTransaction();
+    const NewPartitions some = MakePartitions(state, kMaxNewPartitions - *made);
+    *made += some.count;
+    if (some.end == state.end)
+        return;
+    const store::Target &target = state.pipeline->target;
+    const int64_t time_us = state.record(some.end).cells[target.event_time_cell].integer;
+    pg::CallPg([&] {
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("the events of one transaction need more than %d new partitions of "
+                               "%s",
+                               kMaxNewPartitions, target.qualified_name),
+                        errdetail("One more would be for event_timestamp %s.",
+                                  timestamptz_to_str(store::FromUnixUs(time_us))),
+                        errhint("Spread them over several transactions; dlq_replay does that by "
+                                "itself outside of a transaction block. Or look at the times, "
+                                "reject_older_than and partition_by.")));
+    });
 }
 
 } // namespace pulse::worker

@@ -16,9 +16,21 @@ PipelineState &SessionPipeline();
 // Regime: PG. Errors: 42704, and what is wrong with the target.
 void LoadSessionPipeline(const char *name, int slot, PipelineState *pipeline);
 
-// Makes partitions for the pending rows from state.begin on, most of them at most. Returns how many
-// were missing. Regime: C++ with doors.
-int MakeSessionPartitions(const BatchState &state, int most);
+// Each new partition takes locks until the transaction ends, and the table of locks is everybody's.
+constexpr int kMaxNewPartitions = 32;
+
+struct NewPartitions {
+    int count;
+    uint32_t end; // pending rows before it have a partition
+};
+
+// Makes those that the pending rows from state.begin on need, as many as one transaction may.
+// Regime: C++ with doors.
+NewPartitions MakeSessionPartitions(const BatchState &state);
+
+// The same in a transaction of the caller that nobody commits in between: all of them, or 54000
+// when it has made too many by now. Regime: C++ with doors.
+void MakeCallersPartitions(const BatchState &state);
 
 // Random bytes for the ids of events that have none; once per batch. Regime: PG.
 void MakeIdSeed(unsigned char *seed);

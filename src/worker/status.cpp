@@ -40,9 +40,9 @@ LogState(State state, const char *reason, const char *hint)
     else
         snprintf(who, sizeof(who), "pipeline \"%s\" worker %d", my_slot->pipeline,
                  my_slot->worker_index);
-    ereport(LOG, (errmsg("pulse %s is %s%s%s", who, pg::StateName(state),
-                         reason[0] == '\0' ? "" : ": ", reason),
-                  hint[0] == '\0' ? 0 : errhint("%s", hint)));
+    ereport(pg::LogLevel(state), (errmsg("pulse %s is %s%s%s", who, pg::StateName(state),
+                                         reason[0] == '\0' ? "" : ": ", reason),
+                                  hint[0] == '\0' ? 0 : errhint("%s", hint)));
 }
 
 } // namespace

@@ -18,8 +18,9 @@ extern pg::ProcessSlot *my_slot;
 // Claims the slot for this process; false when another living process has it. PG regime.
 bool ClaimSlot(int slot_index);
 
-// A worker says that it lives, at least between two batches: one that doesn't for a minute, or
-// twice batch_timeout, loses its partitions to others.
+// A process says that it lives, a worker at least between two batches: one that doesn't for a
+// minute, or twice batch_timeout, loses its partitions to others. The coordinator: pipelines say
+// so.
 void Beat();
 
 // Between the two it may be silent for as long as it likes: it reads a whole table, say. Whoever

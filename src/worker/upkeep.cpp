@@ -1,15 +1,16 @@
 #include "worker/upkeep.hpp"
 
-#include <memory>
 #include <string>
 #include <vector>
 
+#include "base/excerpt.hpp"
 #include "base/fault.hpp"
 #include "pg/wait.hpp"
 #include "pg/xact.hpp"
 #include "store/letter_retention.hpp"
 #include "store/pipelines.hpp"
 #include "store/retention.hpp"
+#include "worker/expiry.hpp"
 #include "worker/process.hpp"
 #include "pg/spi.hpp"
 
@@ -19,8 +20,6 @@ namespace {
 
 constexpr int64_t kSecond = 1000000; // TimestampTz
 constexpr int64_t kEvery = 60 * kSecond;
-constexpr int kAttempts = 5; // each holds batches up for lock_timeout at most
-constexpr long kAttemptMs = 1000;
 
 // One at a time, also when a coordinator ended while its helper went on.
 pg::Statement lock_upkeep = {
@@ -30,17 +29,7 @@ bool
 IsAlone()
 {
     bool is_alone = false;
-    pg::InTransaction([&] {
-        is_alone = pg::CallPg([] {
-            bool is_free = false;
-            pg::InSpi([&] {
-                bool is_null = false;
-                is_free =
-                    pg::Execute(&lock_upkeep) == 1 && DatumGetBool(pg::GetDatum(0, 1, &is_null));
-            });
-            return is_free;
-        });
-    });
+    pg::InTransaction([&] { is_alone = pg::CallPg([] { return pg::IsTrue(&lock_upkeep); }); });
     return is_alone;
 }
 
@@ -57,80 +46,6 @@ PipelineNames()
     return names;
 }
 
-class Retention {
-  public:
-    explicit Retention(const std::string &pipeline) : pipeline_(pipeline) {}
-
-    void Run()
-    {
-        while (DropOldest())
-            pg::CheckInterrupts();
-    }
-
-  private:
-    // True when one was dropped. Oldest first: what is older than retained_from is all gone.
-    bool DropOldest()
-    {
-        bool has_dropped = false;
-        pg::InTransaction([&] {
-            has_dropped = pg::CallPg([this] { return DropOldestHere(); });
-            PULSE_FAULT("before_expiry_commits");
-        });
-        return has_dropped;
-    }
-
-    // PG regime.
-    bool DropOldestHere()
-    {
-        store::ExpiredPartition *found = nullptr;
-        int64_t keep_from = 0;
-        int count =
-            store::FindExpired(pipeline_.c_str(), &definition_, target_.get(), &found, &keep_from);
-        if (count == 0) {
-            if (!TIMESTAMP_IS_NOBEGIN(keep_from))
-                store::KeepFrom(definition_, *target_, keep_from);
-            return false;
-        }
-        const char *name = get_rel_name(found[0].leaf);
-        int64_t rows = 0;
-        if (!store::DropExpired(definition_, *target_, found[0], &rows))
-            return true; // detached meanwhile: look again
-        ereport(LOG, (errmsg("pulse pipeline \"%s\": dropped partition %s with %lld rows, which is "
-                             "older than the retention",
-                             pipeline_.c_str(), name, static_cast<long long>(rows))));
-        return true;
-    }
-
-    const std::string pipeline_;
-    store::PipelineDefinition definition_;
-    std::unique_ptr<store::Target> target_ = std::make_unique<store::Target>();
-};
-
-// 55P03: somebody uses the table, often one of our own workers for a moment.
-void
-RunRetention(const std::string &pipeline)
-{
-    pg::Error trouble;
-    for (int attempt = 0; attempt < kAttempts; attempt++) {
-        trouble = pg::Error();
-        try {
-            Retention(pipeline).Run();
-        } catch (const pg::Error &error) {
-            trouble = error;
-        }
-        pg::CheckInterrupts();
-        if (trouble.sqlstate != "55P03")
-            break;
-        pg::Wait(-1, kAttemptMs);
-    }
-    if (trouble.message.empty() || trouble.sqlstate == "55P03")
-        return;
-    pg::CallPg([&] {
-        ereport(LOG, (errmsg("pulse pipeline \"%s\": retention could not drop a partition: %s %s",
-                             pipeline.c_str(), trouble.sqlstate.c_str(), trouble.message.c_str())));
-    });
-}
-
 void
 RunLetterRetention(const std::string &pipeline)
 {
@@ -141,18 +56,20 @@ RunLetterRetention(const std::string &pipeline)
             pg::InTransaction([&] {
                 may_be_more =
                     pg::CallPg([&] { return store::DropSettledLetters(pipeline.c_str()); });
+                PULSE_FAULT("before_letters_expire");
             });
             pg::CheckInterrupts();
         }
     } catch (const pg::Error &error) {
         trouble = error;
+        trouble.message = Excerpt(error.message);
     }
-    if (trouble.message.empty())
-        return;
-    pg::CallPg([&] {
-        ereport(LOG, (errmsg("pulse pipeline \"%s\": dead letters could not be deleted: %s %s",
-                             pipeline.c_str(), trouble.sqlstate.c_str(), trouble.message.c_str())));
-    });
+    if (!trouble.message.empty())
+        pg::CallPg([&] {
+            ereport(LOG,
+                    (errmsg("pulse pipeline \"%s\": dead letters could not be deleted: %s %s",
+                            pipeline.c_str(), trouble.sqlstate.c_str(), trouble.message.c_str())));
+        });
 }
 
 void
@@ -161,7 +78,7 @@ RunUpkeep()
     if (!IsAlone())
         return;
     for (const std::string &pipeline : PipelineNames()) {
-        RunRetention(pipeline);
+        DropExpiredPartitions(pipeline);
         RunLetterRetention(pipeline);
     }
 }
@@ -197,11 +114,14 @@ Upkeep::Tick()
     if (handle_ != nullptr && GetBackgroundWorkerPid(handle_, &pid) != BGWH_STOPPED)
         return;
     started_at_ = now;
+    bool has_retention = false;
     bool is_wanted = false;
     pg::InTransaction([&] {
-        is_wanted =
-            pg::CallPg([] { return store::WantsRetention() || store::WantsLetterRetention(); });
+        has_retention = pg::CallPg([] { return store::WantsRetention(); });
+        is_wanted = has_retention || pg::CallPg([] { return store::WantsLetterRetention(); });
     });
+    if (!has_retention)
+        ForgetExpiryTrouble();
     pg::CallPg([&] {
         if (handle_ != nullptr)
             pfree(handle_);

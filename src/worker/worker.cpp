@@ -6,14 +6,17 @@
 
 #include "base/clock.hpp"
 #include "base/error_class.hpp"
+#include "base/excerpt.hpp"
 #include "base/fault.hpp"
 #include "ingest/backoff.hpp"
 #include "ingest/reader.hpp"
 #include "pg/guc.hpp"
 #include "pg/wait.hpp"
 #include "pg/xact.hpp"
+#include "store/pipelines.hpp"
 #include "store/time.hpp"
 #include "store/writer.hpp"
+#include "worker/batch_state.hpp"
 #include "worker/batch_transaction.hpp"
 #include "worker/config.hpp"
 #include "worker/flight_recorder.hpp"
@@ -44,8 +47,8 @@ TargetChanged(Datum, Oid relation)
 std::string
 Describe(const pg::Error &error)
 {
-    std::string text = error.sqlstate + " " + error.message;
-    return error.detail.empty() ? text : text + " (" + error.detail + ")";
+    std::string text = error.sqlstate + " " + Excerpt(error.message);
+    return error.detail.empty() ? text : text + " (" + Excerpt(error.detail) + ")";
 }
 
 class Worker {
@@ -223,7 +226,8 @@ class Worker {
                 });
             if (notice.kind == ingest::Notice::Kind::kClientError)
                 continue; // the coordinator watches the broker and reports once per pipeline
-            pg::CallPg([&] { PublishTrouble(notice); });
+            const bool is_back = notice.kind == ingest::Notice::Kind::kPartitionBack;
+            pg::CallPg([&] { is_back ? PublishBack(notice) : PublishTrouble(notice); });
         }
     }
 
@@ -342,11 +346,23 @@ class Worker {
     }
 
     // Which record it is that alone takes too much time or memory: an operator may want to skip it.
-    std::string WhereOf(const ingest::Record &record) const
+    void NameRecord()
     {
-        const ingest::Range &range = batch_->ranges[record.range_index];
-        return "offset " + std::to_string(record.kafka_offset) + " of partition " +
-               std::to_string(range.partition) + " of topic \"" + range.topic + "\"";
+        const std::string where = WhereOf(*batch_, batch_->records[done_]);
+        if (!error_.message.starts_with(where))
+            error_.message = where + ": " + error_.message;
+    }
+
+    // DROP EXTENSION took the tables away: nothing failed.
+    static bool IsExtensionGone()
+    {
+        bool exists = true;
+        try {
+            pg::InTransaction(
+                [&] { exists = pg::CallPg([] { return store::ExtensionExists(); }); });
+        } catch (const pg::Error &) { // what went wrong before is told
+        }
+        return !exists;
     }
 
     void Recover()
@@ -360,19 +376,22 @@ class Worker {
             uint32_t tried =
                 batch_ == nullptr ? 0 : static_cast<uint32_t>(batch_->records.size()) - done_;
             if (must_halve && std::min(write_limit_, tried) == 1)
-                error_.message = WhereOf(batch_->records[done_]) + ": " + error_.message;
+                NameRecord();
             else if (must_halve && tried > 1) {
                 write_limit_ = std::min(write_limit_, tried) / 2;
                 backoff_.Reset(); // half of it is another thing to try: no reason to wait longer
             }
             delay_ms = backoff_.NextMs();
+        } else if (IsExtensionGone()) {
+            my_slot->is_wanted = false;
+            return;
         } else {
             state = State::kFailed;
             delay_ms = failed_backoff_.NextMs();
             is_target_stale = true; // look at the table again each time
         }
         SetPhase(Phase::kRetrying);
-        SetState(state, Describe(error_), error_.hint, delay_ms);
+        SetState(state, Describe(error_), Excerpt(error_.hint), delay_ms);
         pg::CallPg([] { pgstat_report_activity(STATE_IDLE, "pulse: waiting to retry"); });
         int64_t until = GetCurrentTimestamp() + delay_ms * 1000;
         int64_t version = my_slot->definition_version;

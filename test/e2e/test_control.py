@@ -271,15 +271,30 @@ def test_wait_until_caught_up(pulse):
 
 
 @ONE_PARTITION
-def test_command_behind_a_lock_of_its_own_caller_is_refused(pulse):
-    """The coordinator waits for the caller's row, the caller for the coordinator."""
-    with pulse.connect(autocommit=False) as caller:
-        caller.execute("SELECT pulse.alter_pipeline('events', '{\"batch_max_rows\": 10}')")
-        with pytest.raises(psycopg.Error) as caught:
-            caller.execute("SELECT pulse.pause('events')")
-        assert caught.value.sqlstate == "55P03"
-    pulse.produce([event()])
+@pytest.mark.parametrize("lock, command", [
+    ("SELECT pulse.alter_pipeline('events', '{\"batch_max_rows\": 10}')", "SELECT pulse.pause('events')"),
+    ("SELECT pulse.alter_pipeline('events', '{\"batch_max_rows\": 10}')", "SELECT pulse.resume('events')"),
+    ("SELECT pulse.alter_pipeline('events', '{\"batch_max_rows\": 10}')", "SELECT pulse.resume('events', force => true)"),
+    ("SELECT FROM pulse.offsets FOR UPDATE", "SELECT pulse.resume('events', force => true)"),
+    ("SELECT FROM pulse.offsets FOR UPDATE", "SELECT pulse.seek('events', 'earliest')"),
+    ("SELECT FROM pulse.offsets FOR UPDATE", "SELECT pulse.skip('events', kafka_topic, 0, 2) FROM raw.events LIMIT 1")])
+def test_command_behind_a_lock_of_its_own_caller_is_refused(pulse, lock, command):
+    """The coordinator waits for the caller's row, the caller for the coordinator. Its other work goes on."""
+    pulse.produce([event(event_id="1"), event(event_id="2")])
     pulse.wait_caught_up()
+    pulse.query("SELECT pulse.pause('events')")
+    pulse.produce([event(event_id="3")])
+    with pulse.connect(autocommit=False, options="-c statement_timeout=30s") as caller:
+        caller.execute(lock)
+        with pytest.raises(psycopg.Error) as caught:
+            caller.execute(command)
+        assert caught.value.sqlstate == "55P03"
+    assert pulse.state() == "paused"
+    pulse.query("SELECT pulse.resume('events')")
+    pulse.produce([event(event_id="4")])
+    pulse.wait_caught_up()
+    assert pulse.count() == 4
+    pulse.check()
 
 
 # --- workers and settings ----------------------------------------------------------------------
@@ -472,7 +487,11 @@ def test_drop_extension_while_running_and_create_it_again(pulse):
 
 def test_extension_in_another_database(pulse):
     pulse.cluster.create_database("elsewhere")
-    pulse.cluster.query("CREATE EXTENSION pulse", dbname="elsewhere")
+    with pulse.cluster.connect(dbname="elsewhere") as connection:
+        notices = []
+        connection.add_notice_handler(lambda notice: notices.append((notice.severity, notice.message_primary)))
+        connection.execute("CREATE EXTENSION pulse")
+        assert notices == [("WARNING", 'pulse runs in database "pulse" of this server: no pipeline of this one will')]
     with pytest.raises(psycopg.Error) as caught:
         pulse.cluster.query("SELECT pulse.pause('events')", dbname="elsewhere")
     assert caught.value.sqlstate == "55000" and "pulse.database" in caught.value.diag.message_hint

@@ -4,6 +4,7 @@ can't."""
 import signal
 import uuid
 
+import psycopg
 import pytest
 
 from harness import place
@@ -41,7 +42,7 @@ def test_answer_about_a_dropped_pipeline_starts_nothing_of_the_next(pulse, broke
     pulse.query("SELECT pulse.drop_pipeline('events')")
     pulse.query(PLAIN.format("plain"))
     create(pulse, "other", [old], "public.plain")
-    pulse.wait_for("SELECT reason LIKE '%%does not exist yet' FROM pulse.stat_pipeline "
+    pulse.wait_for("SELECT reason LIKE '%%does not exist' FROM pulse.stat_pipeline "
                    "WHERE pipeline = 'other'")
     pulse.arm(moment, "stop")
     if moment == "before_probe":
@@ -207,6 +208,33 @@ def test_rotated_password_takes_effect_without_a_reload(make_pulse):
         broker.destroy()
 
 
+# --- when it does not get on ---
+
+@ONE_PARTITION
+@pytest.mark.server(pulse__batch_timeout="1s", pulse__stall_after="2s")
+def test_a_coordinator_that_does_not_move_is_told(pulse):
+    pulse.produce([event()])
+    pulse.wait_caught_up()
+    old = pulse.cluster.freeze(coordinator(pulse))
+    try:
+        pulse.wait_for("SELECT status = 'stalled' AND reason LIKE 'the coordinator, process %% does not move' FROM pulse.health()")
+        pulse.produce([event()])  # workers go on
+        pulse.wait_for("SELECT count(*) = 2 FROM raw.events")
+    finally:
+        old.send(signal.SIGCONT)
+    pulse.wait_for("SELECT status = 'ok' FROM pulse.health()")
+
+
+@ONE_PARTITION
+def test_a_coordinator_that_fails_again_and_again_is_told(pulse):
+    pulse.produce([event()])
+    pulse.wait_caught_up()
+    pulse.query("ALTER TABLE pulse.pipelines RENAME COLUMN topics TO elsewhere")
+    pulse.wait_for("SELECT status = 'stalled' AND reason LIKE 'the coordinator does not get on: %%' FROM pulse.health()", timeout=60)
+    pulse.query("ALTER TABLE pulse.pipelines RENAME COLUMN elsewhere TO topics")
+    pulse.wait_for("SELECT status = 'ok' FROM pulse.health()", timeout=90)
+
+
 # --- what is left behind -----------------------------------------------------------------------
 
 @ONE_PARTITION
@@ -214,8 +242,7 @@ def test_no_worker_outlives_the_extension(pulse):
     """The coordinator that would have told it to go was not there."""
     pulse.produce([event()])
     pulse.wait_caught_up()
-    old = Process(coordinator(pulse))
-    old.send(signal.SIGSTOP)
+    old = pulse.cluster.freeze(coordinator(pulse))
     pulse.query("DROP EXTENSION pulse")
     pulse.query("SELECT pg_terminate_backend(%s)", old.pid)
     old.send(signal.SIGCONT)
@@ -247,3 +274,29 @@ def test_trouble_of_the_coordinator_bears_its_name(pulse):
         holder.execute("LOCK TABLE pulse.pipelines IN ACCESS EXCLUSIVE MODE")
         wait_until(lambda: "pulse coordinator is retrying" in pulse.cluster.log_text(), "the log to say so", 40)
     assert 'pipeline ""' not in pulse.cluster.log_text()
+
+
+@pytest.mark.server(pulse__partition_slots=3)
+@pytest.mark.topic(partitions=5)
+def test_partitions_beyond_what_there_is_room_for_are_not_read_and_it_is_said(pulse):
+    for partition in range(5):
+        pulse.produce([event()], partition=partition)
+    pulse.wait_for("SELECT state = 'failed' FROM pulse.stat_pipeline")
+    pulse.wait_for("SELECT count(*) = 3 FROM raw.events")
+    reason, hint = pulse.query("SELECT reason, hint FROM pulse.stat_pipeline")[0]
+    assert "2 partitions are not read: pulse has room for 3 of all pipelines" in reason and "fewer partitions" in hint
+    assert pulse.query("SELECT status FROM pulse.health()") == [("error",)]
+    with pytest.raises(psycopg.errors.ProgramLimitExceeded):
+        pulse.query("SELECT pulse.wait_until_caught_up('events')")
+    # Nobody takes the others' partitions away because of it, probe after probe.
+    fences = pulse.query("SELECT partition, fence FROM pulse.offsets ORDER BY partition")
+    for _ in range(2):
+        now = pulse.value("SELECT clock_timestamp()")
+        pulse.wait_for("SELECT min(watermarks_at) > %s FROM pulse.stat_partition", parameters=(now,))
+    assert len(fences) == 3 and pulse.query("SELECT partition, fence FROM pulse.offsets ORDER BY partition") == fences
+    assert pulse.log_since().count("2 partitions are not read") == 1
+    pulse.cluster.configure(pulse__partition_slots=5)
+    pulse.wait_caught_up()
+    assert pulse.count() == 5 and pulse.value("SELECT pulse.wait_until_caught_up('events')")
+    pulse.wait_for("SELECT state IN ('running', 'idle') FROM pulse.stat_pipeline")
+    pulse.check()

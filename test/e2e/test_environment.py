@@ -213,15 +213,15 @@ def test_ddl_storm(pulse, how_many):
     assert took[-1] < 10, "a statement starved"
 
 
-@pytest.mark.server(deadlock_timeout="1s", pulse__batch_max_rows=500)
+@pytest.mark.server(deadlock_timeout="2s", pulse__batch_max_rows=500)
 def test_deadlocks_over_counter_rows_are_retried(pulse, how_many):
-    """Somebody updates hours before minutes; pulse takes minutes first. The worker looks for a deadlock once, a second
-    after it began to wait: by then the other waits too."""
-    waits = ("SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'pulse worker' "
-             "AND wait_event_type = 'Lock'")
+    """Somebody updates hours before minutes; pulse takes minutes first. The worker looks for a deadlock once, two
+    seconds after it began to wait: by then the other waits too."""
     with trial(pulse, seed=402, rate=1000) as run:
         run.progress(at_least=3000, at_most=3000)
         with pulse.connect(autocommit=False) as other:
+            waits = ("SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'pulse worker' "
+                     f"AND {other.info.backend_pid} = ANY (pg_blocking_pids(pid))")
             other.execute("SET deadlock_timeout = '1min'")  # so that the worker is the one that gives in
             other.commit()
             for fault in range(how_many(3, 100)):

@@ -1,6 +1,7 @@
 """Dead letters on their way to their topic: each at least once, as it was, whoever dies meanwhile; what cannot be
 sent says why and holds nothing else up. The judge is an ordinary client that reads the topic."""
 
+import re
 import signal
 import threading
 import time
@@ -63,6 +64,7 @@ def prove(pulse, dead=None):
             assert [headers[f"__connect.errors.{name}"].decode() for name in ("topic", "partition", "offset")] == \
                 [topic, str(partition), str(offset)]
             assert headers["pulse.error_code"].decode() == code
+            assert headers["pulse.dedup_key"].decode() == f"events/{topic}/0/{partition}/{offset}"
     return sum(len(messages) - 1 for messages in there.values())
 
 
@@ -79,7 +81,7 @@ def test_letters_arrive_as_they_were(line):
     sent = [(None if code == "depth" else code.encode(), spoil(good)) for code, spoil in SPOILERS.items()]
     line.produce(sent, headers=[("trace", b"abc"), ("raw", b"\xff\x00"), ("none", None)],
                  timestamp=int(time.time() * 1000) - 3_600_123)
-    line.produce([(b"", b"{")], headers=[("pulse.dlq_id", b"not mine")])
+    line.produce([(b"", b"{")], headers=[("pulse.dlq_id", b"not mine"), ("pulse.dedup_key", b"nor this")])
     line.produce([good])
     wait_forwarded(line, len(sent) + 1)
     assert prove(line) == 0
@@ -103,6 +105,37 @@ def test_a_row_that_postgresql_refused_carries_its_sqlstate(line):
     headers = headers_of(message)
     assert (headers["pulse.error_code"], headers["pulse.sqlstate"]) == (b"sql_error", b"23514")
     assert headers["__connect.errors.stage"] == b"TASK_PUT"
+
+
+@pytest.mark.topic(partitions=1)
+def test_a_letter_and_another_of_a_lost_time_have_one_id_but_not_one_key(line):
+    """Restored to an earlier point in time, the ids of letters begin there again."""
+    line.produce([b"{early"] * 2)
+    line.query("SELECT pulse.ingest('events', '[{\"event_id\": \"early\"}]')")
+    wait_forwarded(line, 3)
+    earlier = line.cluster.cold_copy()
+    line.produce([b"{late"] * 2)
+    wait_forwarded(line, 5)
+    line.query("SELECT pulse.ingest('events', '[{\"event_id\": \"lost\"}]')")
+    wait_forwarded(line, 6)
+    line.cluster.bring_back(earlier, pulse__brokers="")
+    line.query("SELECT pulse.ingest('events', '[{\"event_id\": \"other\"}]')")
+    line.cluster.configure(pulse__brokers=line.broker.address)
+    wait_forwarded(line, 6)
+
+    by_id, by_key = {}, {}
+    for message in line.broker.iterate(line.dead):
+        headers = headers_of(message)
+        letter = (headers.get("__connect.errors.offset"), message.value())
+        by_id.setdefault(headers["pulse.dlq_id"], set()).add(letter)
+        by_key.setdefault(headers["pulse.dedup_key"].decode(), []).append(letter)
+    assert sorted(len(letters) for letters in by_id.values()) == [1, 1, 1, 2, 2, 2], "three ids are taken twice"
+    assert all(len(set(letters)) == 1 for letters in by_key.values())
+    of_topic = {f"events/{line.topic}/0/0/{offset}": 1 + (offset >= 2) for offset in range(4)}  # the late ones came twice
+    assert {key: len(letters) for key, letters in by_key.items() if key in of_topic} == of_topic
+    others = by_key.keys() - of_topic
+    assert all(re.fullmatch(r"events/ingest/\d+/\d{16}", key) for key in others)
+    assert sorted(by_key[key][0][1].decode() for key in others) == [f'{{"event_id": "{name}"}}' for name in ("early", "lost", "other")]
 
 
 @pytest.mark.server(pulse__dlq_topic="")

@@ -102,6 +102,20 @@ def test_on_offset_lost_goes_on_by_itself_and_notes_the_gap(pulse, policy, rows,
 
 @ONE_PARTITION
 @pytest.mark.server(pulse__on_offset_lost="earliest")
+def test_on_offset_lost_tries_again_when_the_offsets_cannot_be_moved(pulse):
+    pulse.produce(events(10))
+    pulse.wait_caught_up()
+    pulse.arm("before_lost_moves", "error")
+    lose(pulse, 35)
+    pulse.wait_fault()
+    pulse.wait_caught_up()
+    assert pulse.query(GAPS) == [(0, 10, 35, "offset lost", "on_offset_lost = earliest")]
+    assert pulse.count() == 35
+    pulse.verify()
+
+
+@ONE_PARTITION
+@pytest.mark.server(pulse__on_offset_lost="earliest")
 def test_on_offset_lost_never_takes_a_recreated_topic_for_lost_records(pulse):
     pulse.produce(events(10))
     pulse.wait_caught_up()
@@ -131,10 +145,10 @@ def test_on_offset_lost_leaves_what_an_operator_seeks_alone(pulse):
     try:
         lose(pulse, 35)
         worker = pulse.worker_pid()
-        coordinator.send(signal.SIGSTOP)  # before the worker has met the broker
+        pulse.cluster.freeze(coordinator.pid)  # before the worker has met the broker
         wait_partition(pulse, "offset_lost")
         assert pulse.offsets() == {0: 10}
-        launcher.send(signal.SIGSTOP)  # nobody starts another worker: the seek need not wait for one
+        pulse.cluster.freeze(launcher.pid)  # nobody starts another worker: the seek need not wait for one
         pulse.query("SELECT pg_terminate_backend(%s)", worker)
         Process(worker).wait_gone()
         seeking.start()

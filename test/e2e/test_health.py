@@ -63,6 +63,10 @@ def test_health_in_one_word(pulse):
     pulse.query("SELECT pulse.resume('events')")
     assert wait_status(pulse, "error")[1]
     assert pulse.state() == "offset_lost"
+    log = pulse.cluster.log_text()
+    assert "WARNING:  pulse pipeline \"events\" worker 0 is failed: " in log
+    assert f'WARNING:  pulse pipeline "events": partition 0 of topic "{pulse.topic}" is offset_lost at offset ' in log
+    assert "WARNING:  pulse pipeline \"events\" worker 0 is retrying" not in log
     pulse.cluster.configure(pulse__brokers="")
     assert wait_status(pulse, "stopped")[1] == "pulse.brokers is not set"
 

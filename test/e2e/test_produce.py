@@ -43,10 +43,36 @@ def test_a_record_arrives_as_it_was_produced(pulse, target):
         (b"\x00\xff", b"\xfe"), ("text with ü".encode(), b"key"), (b'{"a": 1}', b"json"), (None, b"tombstone"), (b"", None), (b"", b"")]
     headers = dict(found[ids[0]].headers())
     assert (headers["source"], headers["none"]) == (b"shop", None)
-    for outbox_id, partition, offset, queued_ms in pulse.query(
-            "SELECT outbox_id, kafka_partition, kafka_offset, floor(extract(epoch FROM queued_at) * 1000)::bigint FROM pulse.outbox"):
+    for outbox_id, partition, offset, queued_us in pulse.query(
+            "SELECT outbox_id, kafka_partition, kafka_offset, (extract(epoch FROM queued_at) * 1000000)::bigint FROM pulse.outbox"):
         message = found[outbox_id]
-        assert (message.partition(), message.offset(), message.timestamp()[1]) == (partition, offset, queued_ms)
+        assert (message.partition(), message.offset(), message.timestamp()[1]) == (partition, offset, queued_us // 1000)
+        assert dict(message.headers())["pulse.dedup_key"].decode() == f"outbox/{outbox_id}/{queued_us}"
+
+
+def test_a_record_and_another_of_a_lost_time_have_one_id_but_not_one_key(pulse, target):
+    """Restored to an earlier point in time, the ids of records begin there again."""
+    def produce(value):
+        pulse.query("SELECT pulse.produce(%s, %s::text)", target, value)
+
+    produce("early")
+    wait_sent(pulse)
+    pulse.cluster.configure(pulse__brokers="")
+    produce("waiting")
+    earlier = pulse.cluster.cold_copy()
+    produce("lost")
+    pulse.cluster.configure(pulse__brokers=pulse.broker.address)
+    wait_sent(pulse)
+    pulse.cluster.bring_back(earlier)
+    produce("other")
+    wait_sent(pulse)
+    headers = [(dict(message.headers()), message.value().decode()) for message in pulse.broker.iterate(target)]
+    assert sorted(value for _, value in headers) == ["early", "lost", "other", "waiting", "waiting"]
+    assert sorted({(one["pulse.outbox_id"], value) for one, value in headers}) == [
+        (b"1", "early"), (b"2", "waiting"), (b"3", "lost"), (b"3", "other")]
+    keys = {(one["pulse.dedup_key"].decode(), value) for one, value in headers}
+    assert len({key for key, _ in keys}) == len(keys) == 4
+    assert all(re.fullmatch(r"outbox/\d+/\d{16}", key) for key, _ in keys)
 
 
 def test_only_what_commits_is_sent(pulse, topic):

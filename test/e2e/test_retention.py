@@ -78,6 +78,7 @@ def test_old_events_are_rejected_where_there_was_never_a_partition(pulse):
     pulse.verify()
 
 
+@pytest.mark.server(pulse__expiry_patience="1ms")  # so that the test sees when it was held up
 def test_a_reader_holds_it_up_and_is_not_disturbed(pulse):
     ten_days(pulse)
     with pulse.connect(autocommit=False) as reader:
@@ -86,7 +87,7 @@ def test_a_reader_holds_it_up_and_is_not_disturbed(pulse):
         for day in (0, 1, 2):  # the pipeline goes on meanwhile
             pulse.produce([event(event_timestamp=at_noon(day)) for _ in range(50)])
             pulse.wait_caught_up()
-        pulse.wait_for("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'pulse upkeep')")
+        wait_until(lambda: "which is in use" in (trouble(pulse)[0] or ""), "the upkeep to have given up", timeout=120)
         assert reader.execute("SELECT count(*) FROM raw.events").fetchone() == (350,)
         assert partitions(pulse) == 10
     pulse.cluster.configure(pulse__late_after="6min")  # a reload: looked at again at once
@@ -124,18 +125,105 @@ def test_days_are_dropped_under_load_in_every_snapshot(pulse):
     assert pulse.state() in ("running", "idle")
 
 
-def test_what_others_arranged_is_left_alone(pulse):
-    """A partition with partitions of its own, and a table that several pipelines write."""
+def trouble(pulse, name="events"):
+    return pulse.query("SELECT reason, hint FROM pulse.health() WHERE pipeline = %s", name)[0]
+
+
+def warnings_of(pulse, statement, *parameters, role="postgres"):
+    found = []
+    with pulse.connect() as session:
+        session.execute(f"SET ROLE {role}")
+        session.add_notice_handler(lambda notice: found.append((notice.severity, notice.message_primary, bool(notice.message_hint))))
+        session.execute(statement, parameters)
+    return found
+
+
+def test_a_table_that_several_pipelines_write_is_left_alone_and_they_say_so(pulse):
     ten_days(pulse)
     pulse.query("SELECT pulse.create_pipeline('second', ARRAY['nothing-there'])")
-    retain(pulse, "3d")
-    pulse.wait_for("SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pulse upkeep'")
-    pulse.produce([event()])
-    pulse.wait_caught_up()
-    assert partitions(pulse) == 10
-    pulse.query("SELECT pulse.drop_pipeline('second')")
+    shared = ("WARNING", "retention drops nothing: other pipelines write raw.events, too: second", True)
+    assert warnings_of(pulse, """SELECT pulse.alter_pipeline('events', '{"retention": "3d"}')""") == [shared]
+    wait_until(lambda: trouble(pulse)[0] == shared[1], "the upkeep to have looked", timeout=90)
+    assert partitions(pulse) == 10 and "set retention to 0" in trouble(pulse)[1]
+    assert warnings_of(pulse, "SELECT pulse.create_pipeline('third', ARRAY['nothing-there'])") == [
+        ("WARNING", 'retention of pipeline "events" drops nothing while pipeline "third" writes raw.events, too', True)]
+    pulse.cluster.configure(pulse__retention="4d")
+    assert warnings_of(pulse, "SELECT pulse.alter_pipeline('third', '{}')") == [
+        ("WARNING", "retention drops nothing: other pipelines write raw.events, too: events, second", True)]
+    for name in ("second", "third"):
+        pulse.query("SELECT pulse.drop_pipeline(%s)", name)
     pulse.cluster.configure(pulse__late_after="6min")
     wait_until(lambda: partitions(pulse) == 4, "six days to be dropped", timeout=90)
+    wait_until(lambda: trouble(pulse) == (None, None), "nothing to be in its way", timeout=90)
+    log = pulse.log_since()
+    assert log.count('WARNING:  pulse pipeline "events": retention drops nothing: other pipelines write raw.events, too: second') == 1
+    assert log.count("nothing is in the way of retention any more") == 1
+    assert warnings_of(pulse, "SELECT pulse.alter_pipeline('events', '{}')") == []
+    pulse.verify()
+
+
+def test_a_table_whose_partitions_others_make_is_left_alone_and_it_is_said(pulse):
+    pulse.query("CREATE TABLE public.mine (event_id text PRIMARY KEY, event_timestamp timestamptz NOT NULL)")
+    assert warnings_of(pulse, """SELECT pulse.create_pipeline('mine', ARRAY['nothing-there'], 'public.mine', '{"retention": "3d"}')""") == [
+        ("WARNING", "retention drops nothing: pulse does not make the partitions of public.mine: it is not partitioned", True)]
+    assert warnings_of(pulse, """SELECT pulse.alter_pipeline('mine', '{"retention": "0"}')""") == []
+
+
+def test_partitions_of_a_table_that_is_not_its_owner_s_stay_and_it_says_so(pulse):
+    """Who may make pipelines, and insert into a table, may not drop it by them."""
+    pulse.query("CREATE ROLE boss; CREATE ROLE app; GRANT CREATE ON SCHEMA public TO boss; "
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pulse TO app; "
+                "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pulse TO app")
+    with pulse.connect() as session:
+        session.execute("SET ROLE boss")
+        session.execute("CREATE TABLE public.theirs (event_id text, event_timestamp timestamptz, PRIMARY KEY (event_id, event_timestamp)) "
+                        "PARTITION BY RANGE (event_timestamp)")
+        session.execute("CREATE TABLE public.long_ago PARTITION OF public.theirs FOR VALUES FROM ('2001-01-01Z') TO ('2001-01-02Z')")
+        session.execute("INSERT INTO public.theirs VALUES ('1', '2001-01-01 12:00Z')")
+        session.execute("GRANT SELECT, INSERT ON public.theirs TO app")
+    stranger = ("WARNING", 'retention drops nothing: public.theirs belongs to "boss", whose rights the pipeline\'s owner "app" has not', True)
+    assert warnings_of(pulse, """SELECT pulse.create_pipeline('mine', %s, 'public.theirs', '{"retention": "1min"}')""",
+                       [pulse.topic], role="app") == [stranger]
+    wait_until(lambda: trouble(pulse, "mine")[0] == stranger[1], "the upkeep to have looked", timeout=90)
+    assert pulse.count("public.theirs") == 1 and "a member of that role" in trouble(pulse, "mine")[1]
+    # Whoever could drop it himself may.
+    pulse.query("GRANT boss TO app")
+    pulse.cluster.configure(pulse__late_after="6min")
+    pulse.wait_for("SELECT to_regclass('public.long_ago') IS NULL", "the partition to be dropped", timeout=90)
+    wait_until(lambda: trouble(pulse, "mine") == (None, None), "nothing to be in its way", timeout=90)
+
+
+def test_a_partition_with_partitions_of_its_own_stays_with_all_that_are_younger(pulse):
+    ten_days(pulse)
+    day = f"raw.events_{date_of(8).replace('-', '')}"
+    pulse.query(f"ALTER TABLE raw.events DETACH PARTITION {day}")
+    pulse.query(f"ALTER TABLE {day} RENAME TO put_away")
+    pulse.query(f"CREATE TABLE {day} PARTITION OF raw.events FOR VALUES FROM ('{date_of(8)}Z') TO ('{date_of(7)}Z') PARTITION BY HASH (event_id)")
+    retain(pulse, "3d")
+    wait_until(lambda: partitions(pulse) == 9, "the ninth day to be dropped", timeout=90)
+    wait_until(lambda: trouble(pulse)[0] is not None, "it to be said", timeout=90)
+    assert trouble(pulse)[0] == f"retention drops nothing: partition {day.removeprefix('raw.')} is partitioned itself, or foreign"
+    assert partitions(pulse) == 9
+
+
+@pytest.mark.server(pulse__expiry_patience="1ms")
+def test_who_holds_it_up_is_told_once_and_that_it_is_over(pulse):
+    ten_days(pulse)
+    with pulse.connect(autocommit=False) as reader:
+        reader.execute("SELECT count(*) FROM raw.events")
+        retain(pulse, "3d")
+        oldest = f"events_{date_of(9).replace('-', '')}"
+        said = f"retention cannot drop partition {oldest}, which is in use; process ids: {reader.info.backend_pid}"
+        for look in range(2):
+            pulse.cluster.configure(pulse__late_after=f"{6 + look}min")  # a reload: looked at again at once
+            wait_until(lambda: trouble(pulse)[0] == said, "the reader to be named", timeout=120)
+        assert "pg_terminate_backend" in trouble(pulse)[1]
+    pulse.cluster.configure(pulse__late_after="8min")
+    wait_until(lambda: partitions(pulse) == 4, "six days to be dropped", timeout=90)
+    wait_until(lambda: trouble(pulse) == (None, None), "nothing to be in its way", timeout=90)
+    log = pulse.log_since()
+    assert log.count(said) == log.count(f'WARNING:  pulse pipeline "events": {said}') == 1 and log.count("nothing is in the way of retention any more") == 1
+    pulse.verify()
 
 
 def test_settled_letters_go_and_others_stay(pulse):
@@ -150,6 +238,21 @@ def test_settled_letters_go_and_others_stay(pulse):
     assert pulse.letters("dlq_id, status") == [(ids[3], "discarded"), (ids[4], "parked"), (ids[5], "new")]
     pulse.verify()
     assert pulse.value("SELECT sum(purged)::int FROM pulse.replays") == 3
+
+
+@pytest.mark.topic(partitions=1)
+def test_killed_while_letters_go(pulse):
+    pulse.produce([b"{"] * 6)
+    pulse.wait_caught_up()
+    pulse.query("SELECT pulse.dlq_discard(array_agg(dlq_id), 'of the test') FROM raw.dlq WHERE kafka_offset < 4")
+    pulse.query("UPDATE raw.dlq SET resolved_at = now() - interval '2 days' WHERE status = 'discarded'")
+    pulse.arm("before_letters_expire", "kill")
+    pulse.query("""SELECT pulse.alter_pipeline('events', '{"dlq_retention": "1d"}')""")
+    pulse.wait_fault()
+    pulse.disarm()
+    wait_until(lambda: pulse.value("SELECT count(*) FROM raw.dlq") == 2, "four letters to be deleted after the restart", timeout=90)
+    assert pulse.value("SELECT sum(purged)::int FROM pulse.replays") == 4
+    pulse.verify()
 
 
 @pytest.mark.topic(partitions=1)

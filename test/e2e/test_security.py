@@ -279,6 +279,150 @@ def test_triggers_of_a_target_have_the_rights_of_the_role_that_writes_it_and_no_
     assert pulse.query("SELECT next_offset FROM pulse.offsets WHERE pipeline = 'mine'") == [(len(ATTACKS),)]
 
 
+DELEGATED = """
+    CREATE ROLE app NOLOGIN;
+    GRANT CREATE, USAGE ON SCHEMA public TO app;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pulse TO app;
+    GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pulse TO app"""
+TAKEOVER = """
+    CREATE FUNCTION public.attack() RETURNS boolean LANGUAGE plpgsql AS
+        $$ BEGIN ALTER ROLE app SUPERUSER; RETURN true; EXCEPTION WHEN OTHERS THEN RETURN true; END $$;
+    CREATE FUNCTION public.attack_in_trigger() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM public.attack(); RETURN NEW; END $$"""
+
+
+@ONE_PARTITION
+def test_who_may_make_pipelines_becomes_no_superuser_by_them(pulse):
+    pulse.query(DELEGATED)
+    pulse.produce([event(event_id="1")])
+    pulse.wait_caught_up()
+    refused = []
+
+    def attempt(session, *statement):
+        try:
+            session.execute(*statement)
+        except psycopg.errors.InsufficientPrivilege as error:
+            refused.append(error.diag.message_hint)
+
+    with pulse.connect() as session:
+        session.execute("SET ROLE app")
+        session.execute(TAKEOVER)
+        session.execute("CREATE TABLE public.mine (event_id text PRIMARY KEY)")
+        session.execute("CREATE TRIGGER attack BEFORE INSERT ON public.mine FOR EACH ROW EXECUTE FUNCTION public.attack_in_trigger()")
+        session.execute("SELECT pulse.create_pipeline('mine', %s, 'public.mine')", ([pulse.topic],))
+        session.execute("SELECT pulse.add_stage('mine', 'own', 'filter', 'SELECT * FROM batch')")
+        attempt(session, "UPDATE pulse.pipelines SET owner = 'postgres', version = version + 1 WHERE name = 'mine'")
+        attempt(session, "SELECT pulse.add_stage('events', 'planted', 'filter', 'SELECT * FROM batch WHERE public.attack()')")
+        attempt(session, "INSERT INTO pulse.stages (pipeline, name, at_position, kind, body) "
+                         "VALUES ('events', 'planted', 1, 'filter', 'SELECT * FROM batch WHERE public.attack()')")
+        attempt(session, "SELECT pulse.drop_pipeline('events')")
+    pulse.produce([event(event_id="2")])
+    pulse.wait_for("SELECT count(*) = 2 FROM public.mine")
+    pulse.wait_for("SELECT count(*) = 2 FROM raw.events")
+    assert pulse.value("SELECT rolsuper FROM pg_roles WHERE rolname = 'app'") is False
+    assert len(refused) == 4 and all(hint.startswith("Pipelines are changed by members of their owner") for hint in refused)
+    # Nor by the role that the server names for all pipelines.
+    pulse.cluster.configure(pulse__role="postgres")
+    wait_until(lambda: pulse.value("SHOW pulse.role") == "postgres", "the setting to be read")
+    with pulse.connect() as session:
+        session.execute("SET ROLE app")
+        for statement in ("SELECT pulse.alter_pipeline('mine', '{}')", "UPDATE pulse.stages SET body = body",
+                          "SELECT pulse.create_pipeline('more', '{more}', 'public.mine')"):
+            attempt(session, statement)
+    assert len(refused) == 7
+
+
+@ONE_PARTITION
+@pytest.mark.server(pulse__error_ratio_min_records=10)
+def test_payloads_come_into_letters_and_no_further(pulse):
+    """What PostgreSQL says of a value quotes all of it."""
+    pulse.query("CREATE TYPE public.mood AS ENUM ('glad', 'sad'); CREATE TABLE public.moods (event_id text PRIMARY KEY, mood public.mood)")
+    pulse.query("SELECT pulse.create_pipeline('moods', %s, 'public.moods', '{\"max_error_ratio\": 1}')", [pulse.topic])
+    pulse.query("SELECT pulse.stop('events')")
+    value = "begins\n" + "x" * 300 + "behind-byte-300" + "x" * 10_000
+    pulse.produce([json.dumps({"event_id": str(i), "mood": value}).encode() for i in range(40)])
+    pulse.wait_for("SELECT count(*) = 40 FROM raw.dlq")
+    assert pulse.value("SELECT bool_and(error_message LIKE '%%behind-byte-300%%') FROM raw.dlq")
+    pulse.query("SELECT pulse.alter_pipeline('moods', '{\"max_error_ratio\": 0.1}')")
+    pulse.produce([json.dumps({"event_id": str(i), "mood": value}).encode() for i in range(40, 80)])
+    pulse.wait_for("SELECT state = 'stopped' FROM pulse.stat_pipeline WHERE pipeline = 'moods'")
+    reason = pulse.value("SELECT reason FROM pulse.pipelines WHERE name = 'moods'")
+    assert 'sql_error: invalid input value for enum public.mood: "begins\\nxxx' in reason and len(reason) < 400
+    # And an error that stops it: of a trigger, which quotes what it likes.
+    pulse.query("CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION '%', NEW.event_id USING ERRCODE = '42000', DETAIL = NEW.event_id, HINT = NEW.event_id; END $$; "
+                "CREATE TRIGGER refuse BEFORE INSERT ON public.moods FOR EACH ROW EXECUTE FUNCTION public.refuse(); "
+                "SELECT pulse.alter_pipeline('moods', '{\"max_error_ratio\": 1}')")
+    pulse.query("SELECT pulse.seek('moods', 'latest')")
+    pulse.query("SELECT pulse.resume('moods')")
+    pulse.produce([json.dumps({"event_id": value[:1500]}).encode()])
+    pulse.wait_for("SELECT state = 'failed' AND reason LIKE '42000 begins%%' AND hint LIKE 'begins%%' "
+                   "FROM pulse.stat_pipeline WHERE pipeline = 'moods'")
+    assert "behind-byte-300" not in pulse.cluster.log_text()
+    assert "behind-byte-300" not in str(pulse.query("SELECT reason, hint FROM pulse.pipelines UNION ALL "
+                                                    "SELECT reason, hint FROM pulse.stat_pipeline"))
+
+
+OWNED = ("raw.dlq", "live._events_minute", "live._events_hour", "live._events_day", "live._user_day")
+WATCH = """
+    CREATE TABLE public.seen (writer text, of_table text, operation text);
+    GRANT INSERT ON public.seen TO PUBLIC;
+    CREATE FUNCTION public.watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+        PERFORM public.attack();
+        INSERT INTO public.seen VALUES (current_user, TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME, TG_OP);
+        RETURN coalesce(NEW, OLD); END $$"""
+
+
+@ONE_PARTITION
+@pytest.mark.server(pulse__counters="Minute, HOUR,day,user_day")
+def test_triggers_of_letters_and_counters_have_the_rights_of_their_table_s_owner(pulse):
+    pulse.produce([event(event_id="1")])
+    pulse.wait_caught_up()
+    pulse.query("CREATE ROLE app NOLOGIN; GRANT USAGE ON SCHEMA raw, live TO app; GRANT CREATE, USAGE ON SCHEMA public TO app")
+    for table in OWNED:
+        pulse.query(f"ALTER TABLE {table} OWNER TO app")
+    with pulse.connect() as session:
+        session.execute("SET ROLE app")
+        session.execute(TAKEOVER)
+        session.execute(WATCH)
+        for table in OWNED:
+            session.execute(f"CREATE TRIGGER watch BEFORE INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION public.watch()")
+    pulse.produce([b"{", b"[", event(event_id="2"), event(event_id="5", user_id=None), b'{"event_id": "3"}'])
+    pulse.wait_caught_up()
+    assert pulse.count() == 2 and pulse.count("raw.dlq") == 4
+    # From a superuser's session: its own statements, and those of a replay.
+    pulse.query("SELECT pulse.ingest('events', %s)", '[{"event_id": "4"}]')
+    pulse.query("ALTER TABLE raw.events ALTER COLUMN user_id SET DEFAULT 'nobody'")
+    pulse.query("CALL pulse.dlq_replay()")
+    first, = pulse.query("SELECT min(dlq_id) FROM raw.dlq")[0]
+    for statement in (f"SELECT pulse.dlq_discard('{{{first}}}', 'of no use')", f"SELECT pulse.dlq_replay_as({first}, '{{}}')",
+                      "SELECT pulse.dlq_purge('0')", "SELECT pulse.rebuild_counters('events')"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
+            pulse.query(statement)
+        assert "would have the rights of a superuser" in caught.value.diag.message_primary
+    # An operator's, who is none, has always written with his own.
+    pulse.query("CREATE ROLE operator IN ROLE app; GRANT USAGE ON SCHEMA pulse TO operator; "
+                "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pulse TO operator")
+    with pulse.connect() as session:
+        session.execute("SET ROLE operator")
+        session.execute("SELECT pulse.dlq_discard(%s, 'of no use')", ([first],))
+        # But not where a function would do it with the rights of the extension's owner.
+        for statement in ("SELECT pulse._forget_counts('events', 'public.other', false)",
+                          "SELECT pulse._adopt_counts('events', 'raw.events', 'day', NULL, NULL, NULL, NULL)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
+                session.execute(statement)
+            assert caught.value.diag.message_hint.startswith("Give the table to the owner of the extension")
+    # And the records read again.
+    pulse.query("SELECT pulse.seek('events', 'earliest')")
+    pulse.wait_caught_up()
+    pulse.check()
+    assert {writer for writer, in pulse.query("SELECT DISTINCT writer FROM public.seen")} == {"app", "operator"}
+    assert {table for table, in pulse.query("SELECT DISTINCT of_table FROM public.seen")} == set(OWNED)
+    assert pulse.query("SELECT operation FROM public.seen WHERE of_table = 'raw.dlq' AND writer = 'app' GROUP BY 1 ORDER BY 1") \
+        == [("INSERT",), ("UPDATE",)]
+    assert pulse.value("SELECT rolsuper FROM pg_roles WHERE rolname = 'app'") is False
+
+
 PLANTED = """
     CREATE SCHEMA raw;
     GRANT USAGE ON SCHEMA raw TO PUBLIC;

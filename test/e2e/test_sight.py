@@ -178,12 +178,13 @@ def test_monitors_see_and_others_do_nothing(pulse):
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
                     connection.execute(f"SELECT * FROM {table}")
     assert pulse.state() in STATES
-    # Only what a worker's INSERT calls, what shows no data, and questions to the counters, which are asked
-    # with the caller's own rights on schema live, are everybody's.
+    # Only what a worker's INSERT calls, what shows no data, guards that do nothing but raise, and questions to the
+    # counters, which are asked with the caller's own rights on schema live, are everybody's.
     public = pulse.query("SELECT p.proname FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) "
                          "a WHERE p.pronamespace = 'pulse'::regnamespace AND a.grantee = 0 ORDER BY 1")
     assert {name for name, in public} <= {"_at_record", "_batch", "_error_codes", "ingest_horizon", "daily_count",
-                                            "hourly_counts", "user_daily_count", "_require_counter"}
+                                          "hourly_counts", "user_daily_count", "_require_counter",
+                                          "_require_rights", "_require_trusted", "_refuse_unknown", "_is_superuser"}
     assert pulse.query("SELECT proname FROM pg_proc WHERE prosecdef AND proname IN "
                        "('daily_count', 'hourly_counts', 'user_daily_count')") == []
     assert pulse.query("SELECT proname FROM pg_proc WHERE pronamespace = 'pulse'::regnamespace AND prosecdef "

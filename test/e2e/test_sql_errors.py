@@ -414,7 +414,7 @@ def test_missing_privilege_of_the_owner_fails_the_pipeline(pulse):
 def test_rows_are_written_as_the_owner_of_the_pipeline(pulse):
     """Triggers run with the rights of the pipeline's owner, never with those of the worker."""
     pulse.query("CREATE ROLE app NOLOGIN")
-    for grant in ("CREATE, USAGE ON SCHEMA public", "ALL ON pulse.pipelines, pulse.offsets, pulse.offset_log",
+    for grant in ("CREATE, USAGE ON SCHEMA public", "SELECT, INSERT, UPDATE, DELETE ON pulse.pipelines, pulse.offsets, pulse.offset_log",
                   "EXECUTE ON ALL FUNCTIONS IN SCHEMA pulse"):
         pulse.query(f"GRANT {grant} TO app")
     with pulse.connect() as connection:
@@ -434,7 +434,7 @@ def test_rows_are_written_as_the_owner_of_the_pipeline(pulse):
 
 def test_a_pipeline_gives_nobody_rights_he_has_not(pulse):
     pulse.query("CREATE ROLE app NOLOGIN")
-    for grant in ("CREATE, USAGE ON SCHEMA public", "ALL ON pulse.pipelines, pulse.offsets, pulse.offset_log",
+    for grant in ("CREATE, USAGE ON SCHEMA public", "SELECT, INSERT, UPDATE, DELETE ON pulse.pipelines, pulse.offsets, pulse.offset_log",
                   "EXECUTE ON ALL FUNCTIONS IN SCHEMA pulse"):
         pulse.query(f"GRANT {grant} TO app")
     with pulse.connect() as connection:

@@ -71,6 +71,21 @@ def test_a_record_that_a_stage_refuses_is_a_letter_and_comes_back(pulse):
 
 
 @ONE_PARTITION
+def test_killed_while_looking_for_the_record_that_a_sink_refuses(pulse):
+    pulse.query("CREATE TABLE public.prices (event_id text PRIMARY KEY, step int CHECK (step <> 3))")
+    add_stage(pulse, "prices", "sink", "INSERT INTO public.prices SELECT event_id, funnel_step_index FROM batch")
+    records = [event(event_id=str(n), funnel_step_index=3 if n % 100 == 7 else 0) for n in range(400)]
+    pulse.arm("after_half_insert", "kill", passes=7)
+    pulse.produce(records)
+    pulse.wait_fault()
+    pulse.disarm()
+    pulse.wait_caught_up()
+    assert letters(pulse) == [(n, "stage_error", "prices", "23514", "new") for n in range(7, 400, 100)]
+    assert pulse.count() == pulse.count("public.prices") == 396
+    pulse.check()
+
+
+@ONE_PARTITION
 def test_a_table_of_a_stage_that_is_gone_fails_the_pipeline_until_it_is_back(pulse):
     pulse.query("CREATE TABLE public.seen (event_id text)")
     add_stage(pulse, "seen", "sink", "INSERT INTO public.seen SELECT event_id FROM batch")

@@ -125,6 +125,50 @@ def test_twenty_pipelines_at_once(pulse, broker, how_many):
         broker.delete_topic(f"{prefix}.{number}")
 
 
+def test_a_topic_that_is_not_there_is_named_while_the_others_are_read(pulse, broker):
+    pulse.query(PLAIN.format("half"))
+    create(pulse, "half", [pulse.topic, f"{pulse.topic}-missing"], "public.half")
+    broker.produce(pulse.topic, [event(event_id="1")])
+    pulse.wait_for("SELECT count(*) = 1 FROM public.half")
+    pulse.wait_for("SELECT (state, reason) = ('retrying', %s) FROM pulse.stat_pipeline WHERE pipeline = 'half'", timeout=90,
+                   parameters=(f'topic "{pulse.topic}-missing" does not exist',))
+    assert pulse.value("SELECT status FROM pulse.health() WHERE pipeline = 'half'") == "stalled"
+    broker.produce(pulse.topic, [event(event_id="2")])
+    pulse.wait_for("SELECT count(*) = 2 FROM public.half")
+    # What somebody must mend is said before what may mend itself.
+    pulse.query("SELECT pulse.pause('half')")
+    broker.produce(pulse.topic, [event(event_id="lost")], partition=0)
+    broker.delete_records(pulse.topic, 0, broker.end_offsets(pulse.topic)[0])
+    pulse.query("SELECT pulse.resume('half')")
+    pulse.wait_for("SELECT (status, state) = ('error', 'offset_lost') FROM pulse.health() JOIN pulse.stat_pipeline USING (pipeline) "
+                   "WHERE pipeline = 'half'")
+    pulse.query("SELECT pulse.accept_gap('half', %s, 0)", pulse.topic)
+    pulse.wait_for("SELECT status = 'stalled' FROM pulse.health() WHERE pipeline = 'half'")
+    broker.create_topic(f"{pulse.topic}-missing", 1)
+    pulse.wait_for("SELECT status = 'ok' FROM pulse.health() WHERE pipeline = 'half'")
+
+
+@pytest.mark.topic(partitions=1)
+def test_new_partitions_that_cannot_begin_are_told(pulse, broker):
+    pulse.query(PLAIN.format("matched"))
+    create(pulse, "matched", [f"^{pulse.topic}.*$"], "public.matched")
+    broker.produce(pulse.topic, [event(event_id="1")])
+    pulse.wait_for("SELECT count(*) = 1 FROM public.matched")
+    pulse.cluster.configure(pulse__start_position="yesterdya")
+    broker.create_topic(f"{pulse.topic}-more", 1)
+    broker.produce(f"{pulse.topic}-more", [event(event_id="of the new topic")])
+    broker.add_partitions(pulse.topic, 2)
+    broker.produce(pulse.topic, [event(event_id="2")], partition=1)
+    # A partition of a topic that is known begins at its beginning, whatever the setting says.
+    pulse.wait_for("SELECT count(*) = 2 FROM public.matched")
+    pulse.wait_for("SELECT status = 'error' AND reason LIKE 'new partitions cannot begin: %%yesterdya%%' FROM pulse.health() WHERE pipeline = 'matched'")
+    broker.produce(pulse.topic, [event(event_id="3")], partition=0)
+    pulse.wait_for("SELECT count(*) = 3 FROM public.matched")
+    pulse.cluster.configure(pulse__start_position="earliest")
+    pulse.wait_for("SELECT count(*) = 4 FROM public.matched")
+    pulse.wait_for("SELECT status = 'ok' FROM pulse.health() WHERE pipeline = 'matched'")
+
+
 def test_what_appears_while_running_is_found_within_30_s(pulse, broker):
     """A topic that matches, a topic that is listed, and partitions of a topic already read."""
     prefix = f"found-{uuid.uuid4().hex[:6]}"
@@ -209,7 +253,7 @@ def test_worker_that_does_not_move_loses_its_partitions(make_pulse, broker, topi
         sleeper = next(pid for _, pid in worker_pids(pulse) if is_stopped(pid))
     else:
         sleeper = worker_pids(pulse)[0][1]
-        Process(sleeper).send(signal.SIGSTOP)
+        pulse.cluster.freeze(sleeper)
     try:
         pulse.produce_events(1000, seed=2)
         pulse.wait_caught_up()
@@ -283,7 +327,7 @@ def test_command_given_up_does_not_hold_the_pipeline(make_pulse, broker, topic, 
 
     with pulse.connect() as caller:
         asking = threading.Thread(target=ask, args=(caller,))
-        Process(sleeper).send(signal.SIGSTOP)
+        pulse.cluster.freeze(sleeper)
         try:
             asking.start()
             wait_until(lambda: f"waits for worker process {sleeper}" in (pulse.reason() or ""), "the reason")

@@ -1,10 +1,12 @@
 """A Kafka broker of our own: one KRaft node on a loopback port, from the jars on Maven Central."""
 
+import base64
 import os
 import shutil
 import signal
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 from confluent_kafka import (Consumer, ConsumerGroupTopicPartitions, IsolationLevel,
@@ -86,8 +88,9 @@ def version():
 class Distribution:
     """The jars of one Kafka version, and a formatted data directory to copy brokers from."""
 
-    def __init__(self, wanted=None):
+    def __init__(self, wanted=None, heap="512m"):
         self.version = wanted or version()
+        self.heap = heap
         self.directory = place.private() / "kafka" / self.version
         self.libs = self.directory / "libs"
 
@@ -110,7 +113,7 @@ class Distribution:
 
     def java(self, *arguments):
         """A java command with the jars on its class path; the first argument is the main class."""
-        return ["java", "-Xmx512m", "-XX:+UseSerialGC", "-Xshare:auto",
+        return ["java", f"-Xmx{self.heap}", "-XX:+UseSerialGC", "-Xshare:auto",
                 f"-Dlog4j.configuration=file:{self.directory}/log4j.properties",
                 "-cp", f"{self.libs}/*", *[str(argument) for argument in arguments]]
 
@@ -123,114 +126,11 @@ class Distribution:
                              "-c", settings), as_server=True)
 
 
-class Broker:
-    """One broker. Survives kill9() and comes back on the same port with the same data."""
+class Topics:
+    """Topics and records of whoever has an address."""
 
-    def __init__(self, directory, distribution=None, **settings):
-        self.directory = Path(directory)
-        self.distribution = distribution or Distribution()
-        self.settings = settings
-        self.data = self.directory / "data"
-        self.log = self.directory / "broker.log"
-        self._ports = self.directory / "ports"
-        self._pid = self.directory / "broker.pid"
-        self._popen = None
-        self._admin = None
-        self._producer = None
-        self.process = Process.load(self._pid)
-
-    # --- life
-
-    def create(self, behind=None):
-        """Lays out a new, empty broker. With behind (a Proxy without target) it has a second
-        listener, which tells its clients the proxy's address."""
-        self.distribution.fetch()
-        if self.directory.exists():
-            self.destroy()
-        place.server_directory(self.directory)
-        shutil.copytree(self.distribution.directory / "formatted", self.data)
-        for path in [self.data, *self.data.rglob("*")]:
-            place.give_to_server(path)
-        port, controller_port = place.free_port(), place.free_port()
-        self._ports.write_text(f"{port}\n")
-        settings = SETTINGS.format(port=port, controller_port=controller_port, data=self.data)
-        if behind is not None:
-            behind.target_port = place.free_port()
-            settings += PROXIED.format(port=port, controller_port=controller_port,
-                                       hidden=behind.target_port, proxy=behind.port)
-        for name, value in self.settings.items():
-            settings += f"{name.replace('_', '.')}={value}\n"
-        (self.directory / "server.properties").write_text(settings)
-        self.log.touch()
-        place.give_to_server(self.log)
-        return self
-
-    def launch(self):
-        """Starts the process and does not wait for it."""
-        with open(self.log, "ab") as log:
-            self._popen = subprocess.Popen(
-                self.distribution.java("kafka.Kafka", self.directory / "server.properties"),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                start_new_session=True, env=place.environment(),
-                **{"cwd": self.directory, **place.popen_options(as_server=True)})
-        self.process = Process(self._popen.pid)
-        self.process.save(self._pid)
-        return self
-
-    def wait_ready(self, timeout=60):
-        def ready():
-            if self._popen is not None and self._popen.poll() is not None:
-                raise AssertionError(f"the broker ended while starting:\n{place.tail(self.log)}")
-            return self.admin.list_topics(timeout=1).brokers
-        wait_until(ready, f"the broker on port {self.port} ({self.log})", timeout, interval=0.1)
-        return self
-
-    def start(self):
-        return self.launch().wait_ready()
-
-    def running(self):
-        self._reap()
-        return self.process is not None and self.process.alive()
-
-    def stop(self, timeout=30):
-        """Orderly stop; a broker that takes too long is killed."""
-        if self.running():
-            self.process.send(signal.SIGCONT)
-            self.process.send(signal.SIGTERM)
-            try:
-                wait_until(lambda: not self.running(), "the broker to stop", timeout)
-            except TimeoutError:
-                self.kill9()
-        self._pid.unlink(missing_ok=True)
-
-    def kill9(self):
-        self.process.send(signal.SIGKILL)
-        wait_until(lambda: not self.running(), "the broker to be gone")
-
-    def freeze(self):
-        self.process.send(signal.SIGSTOP)
-
-    def thaw(self):
-        self.process.send(signal.SIGCONT)
-
-    def destroy(self):
-        if self.running():
-            self.kill9()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def _reap(self):
-        if self._popen is not None:
-            self._popen.poll()
-
-    # --- topics
-
-    @property
-    def port(self):
-        return int(self._ports.read_text())
-
-    @property
-    def address(self):
-        return f"127.0.0.1:{self.port}"
+    _admin = None
+    _producer = None
 
     @property
     def admin(self):
@@ -355,3 +255,121 @@ class Broker:
                    for key, value in settings.items()]
         resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries)
         self.admin.incremental_alter_configs([resource])[resource].result(30)
+
+
+class Broker(Topics):
+    """One broker. Survives kill9() and comes back on the same port with the same data."""
+
+    def __init__(self, directory, distribution=None, **settings):
+        self.directory = Path(directory)
+        self.distribution = distribution or Distribution()
+        self.settings = settings
+        self.data = self.directory / "data"
+        self.log = self.directory / "broker.log"
+        self._ports = self.directory / "ports"
+        self._pid = self.directory / "broker.pid"
+        self._popen = None
+        self.process = Process.load(self._pid)
+
+    # --- life
+
+    def create(self, behind=None, ports=None, more=""):
+        """Lays out a new, empty broker. With behind (a Proxy without target) it has a second
+        listener, which tells its clients the proxy's address. ports: its own and its controller's;
+        more: further lines of its settings."""
+        self.distribution.fetch()
+        if self.directory.exists():
+            self.destroy()
+        place.server_directory(self.directory)
+        shutil.copytree(self.distribution.directory / "formatted", self.data)
+        for path in [self.data, *self.data.rglob("*")]:
+            place.give_to_server(path)
+        port, controller_port = ports or (place.free_port(), place.free_port())
+        self._ports.write_text(f"{port}\n")
+        settings = SETTINGS.format(port=port, controller_port=controller_port, data=self.data)
+        if behind is not None:
+            behind.target_port = place.free_port()
+            settings += PROXIED.format(port=port, controller_port=controller_port,
+                                       hidden=behind.target_port, proxy=behind.port)
+        settings += more
+        for name, value in self.settings.items():
+            settings += f"{name.replace('_', '.')}={value}\n"
+        (self.directory / "server.properties").write_text(settings)
+        self.log.touch()
+        place.give_to_server(self.log)
+        return self
+
+    def become_node(self, node):
+        """Its data directory is that of another node id than 1, and not the one of another node."""
+        path = self.data / "meta.properties"
+        lines = [line for line in path.read_text().splitlines()
+                 if not line.startswith(("node.id=", "directory.id="))]
+        directory = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        path.write_text("\n".join([*lines, f"node.id={node}", f"directory.id={directory}"]) + "\n")
+
+    def launch(self):
+        """Starts the process and does not wait for it."""
+        with open(self.log, "ab") as log:
+            self._popen = subprocess.Popen(
+                self.distribution.java("kafka.Kafka", self.directory / "server.properties"),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True, env=place.environment(),
+                **{"cwd": self.directory, **place.popen_options(as_server=True)})
+        self.process = Process(self._popen.pid)
+        self.process.save(self._pid)
+        return self
+
+    def wait_ready(self, timeout=60):
+        def ready():
+            if self._popen is not None and self._popen.poll() is not None:
+                raise AssertionError(f"the broker ended while starting:\n{place.tail(self.log)}")
+            return self.admin.list_topics(timeout=1).brokers
+        wait_until(ready, f"the broker on port {self.port} ({self.log})", timeout, interval=0.1)
+        return self
+
+    def start(self):
+        return self.launch().wait_ready()
+
+    def running(self):
+        self._reap()
+        return self.process is not None and self.process.alive()
+
+    def stop(self, timeout=30):
+        """Orderly stop; a broker that takes too long is killed."""
+        if self.running():
+            self.process.send(signal.SIGCONT)
+            self.process.send(signal.SIGTERM)
+            try:
+                wait_until(lambda: not self.running(), "the broker to stop", timeout)
+            except TimeoutError:
+                self.kill9()
+        self._pid.unlink(missing_ok=True)
+
+    def kill9(self):
+        self.process.send(signal.SIGKILL)
+        wait_until(lambda: not self.running(), "the broker to be gone")
+
+    def freeze(self):
+        self.process.send(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send(signal.SIGCONT)
+
+    def destroy(self):
+        if self.running():
+            self.kill9()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _reap(self):
+        if self._popen is not None:
+            self._popen.poll()
+
+    # --- where it is
+
+    @property
+    def port(self):
+        return int(self._ports.read_text())
+
+    @property
+    def address(self):
+        return f"127.0.0.1:{self.port}"

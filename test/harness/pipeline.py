@@ -86,8 +86,8 @@ class Pulse:
     def state(self):
         return self.value("SELECT state FROM pulse.stat_pipeline WHERE pipeline = %s", self.name)
 
-    def reason(self):
-        return self.value("SELECT reason FROM pulse.stat_pipeline WHERE pipeline = %s", self.name)
+    def reason(self, pipeline=None):
+        return self.value("SELECT reason FROM pulse.stat_pipeline WHERE pipeline = %s", pipeline or self.name)
 
     # --- waiting
 

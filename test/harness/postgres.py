@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -244,6 +245,22 @@ class Cluster:
         self.stop(mode)
         return self.start()
 
+    def cold_copy(self):
+        """A copy of the stopped server, for bring_back(); the server goes on."""
+        self.stop()
+        copy = self.directory / f"copy{len(list(self.directory.glob('copy*')))}"
+        place.run("cp", "-a", "--reflink=auto", self.data, copy, as_server=True)
+        self.start()
+        return copy
+
+    def bring_back(self, copy, **conf):
+        """The copy is restored: what was committed since then has never happened."""
+        self.stop()
+        shutil.rmtree(self.data)
+        place.run("cp", "-a", "--reflink=auto", copy, self.data, as_server=True)
+        self.configure(**conf)
+        return self.start()
+
     def postmaster(self):
         """The postmaster as a Process, or None. Its working directory is what proves it ours."""
         try:
@@ -328,6 +345,21 @@ class Cluster:
         return [pid for pid, in self.query(
             "SELECT pid FROM pg_stat_activity WHERE backend_type = %s ORDER BY pid", kind,
             dbname="postgres")]
+
+    def freeze(self, pid):
+        """SIGSTOP for a process of pulse, but not while it holds the lock of the shared memory: nobody could look at
+        anything then, and no timeout ends that. Returns the Process."""
+        process = Process(pid)
+        while process.alive():
+            process.send(signal.SIGSTOP)
+            look = threading.Thread(target=self.query, args=("SELECT count(*) FROM pulse.stat_worker",), daemon=True)
+            look.start()
+            look.join(5)
+            if not look.is_alive():
+                break
+            process.send(signal.SIGCONT)
+            look.join()
+        return process
 
     def kill9_backend(self, kind="pulse worker"):
         """kill -9 of the one process of that kind; the server then restarts itself. Returns its

@@ -26,6 +26,8 @@ $primary->wait_for_catchup($standby);
 
 check_promise($standby, 25_000, 'standby');
 is(pulse_processes($standby), '0', 'nothing runs on the standby');
+is($standby->safe_psql('postgres', q{SELECT state, status, h.reason FROM pulse.health() h JOIN pulse.stat_pipeline USING (pipeline)}),
+	'idle|stopped|this server is a standby', 'and health() says why');
 is(join("\n", grep { /pulse/ && !/LOG:  statement:/ } split /\n/, slurp_file($standby->logfile)),
 	'', 'and nothing is said about it');
 my ($code, $out, $err) = $standby->psql('postgres', q{SELECT pulse.pause('events')});

@@ -15,6 +15,11 @@ configure($old, 'pulse.topic' => 'restore', 'pulse.batch_max_rows' => 100, 'puls
 $old->start;
 $old->safe_psql('postgres', 'CREATE EXTENSION pulse');
 ok(wait_for_count($old, 500), 'the old cluster reads');
+# A pipeline with a stage, of a role that the new cluster does not have: that is no reason not to restore it.
+$old->safe_psql('postgres', "CREATE ROLE gone; CREATE TABLE other (event_id text PRIMARY KEY);
+    SELECT pulse.create_pipeline('another', '{another}', 'public.other');
+    SELECT pulse.add_stage('another', 'all', 'filter', 'SELECT * FROM batch');
+    UPDATE pulse.pipelines SET owner = 'gone' WHERE name = 'another'");
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/pulse.dump';
 $old->command_ok([ 'pg_dump', '--format=custom', "--file=$dump", '--dbname', $old->connstr('postgres') ], 'pg_dump under load');
 ok(wait_for_count($old, 50_000), 'which goes on');
@@ -26,6 +31,9 @@ $new->init;
 configure($new, 'pulse.topic' => 'restore', 'pulse.brokers' => '', 'pulse.counters' => 'minute,hour,day,user_day');
 $new->start;
 $new->command_ok([ 'pg_restore', '--exit-on-error', '--dbname', $new->connstr('postgres'), $dump ], 'pg_restore');
+is($new->safe_psql('postgres', "SELECT owner, s.name FROM pulse.pipelines p JOIN pulse.stages s ON s.pipeline = p.name"), 'gone|all',
+    'a pipeline of a role that is not there, and its stage');
+$new->safe_psql('postgres', "SELECT pulse.drop_pipeline('another')");
 my $rows = $new->safe_psql('postgres', 'SELECT count(*) FROM raw.events');
 cmp_ok($rows, '>', 0, 'the dump has rows');
 note("$rows rows in the dump");

@@ -1,5 +1,6 @@
 # A base backup of the running system, brought to a point in time in its past, and an upgraded cluster: each
-# goes on exactly where its rows end. Needs $ENV{PULSE_BROKERS}; PULSE_SOAK=1 travels more often.
+# goes on exactly where its rows end, and what it sends is told from what was sent in the lost time. Needs
+# $ENV{PULSE_BROKERS}; PULSE_SOAK=1 travels more often.
 use strict;
 use warnings;
 
@@ -21,6 +22,21 @@ sub rows_end_at_offsets
 	return $rows;
 }
 
+# Sent to a topic of its own, by whoever has these values.
+sub produce
+{
+	my ($node, $who, $count) = @_;
+	$node->safe_psql('postgres', "SELECT count(pulse.produce('travel-out', '$who ' || n, key => '$who')) FROM generate_series(1, $count) n");
+	return;
+}
+
+sub wait_sent
+{
+	my ($node, $what) = @_;
+	ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM pulse.outbox WHERE sent_at IS NULL'), "$what: all is sent");
+	return;
+}
+
 sub goes_on
 {
 	my ($node, $count, $what) = @_;
@@ -39,8 +55,10 @@ my $node = PostgreSQL::Test::Cluster->new('main');
 $node->init(has_archiving => 1, allows_streaming => 1);
 configure($node, 'pulse.topic' => 'travel', 'pulse.batch_max_rows' => 50, 'pulse.counters' => 'minute,hour,day,user_day');
 feed('travel', 100, 1);
+feed('travel-out', 0, 1, 1);
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION pulse');
+produce($node, 'early', 10);
 ok(wait_for_count($node, 100), 'it reads');
 # So that the stream lasts for some seconds.
 $node->safe_psql('postgres', q{
@@ -59,6 +77,8 @@ foreach my $point (1 .. $points)
 }
 ok(wait_for_count($node, $total), 'it reads to the end');
 check_promise($node, $total, 'the running system');
+produce($node, 'lost', 100);
+wait_sent($node, 'the running system');
 my $wal = $node->safe_psql('postgres', 'SELECT pg_walfile_name(pg_switch_wal())');
 $node->poll_query_until('postgres', "SELECT last_archived_wal >= '$wal' FROM pg_stat_archiver");
 
@@ -77,6 +97,8 @@ foreach my $point (1 .. $points)
 	note("point $point: $rows rows");
 	cmp_ok($rows, '<', $total, "point $point: in the middle");
 	goes_on($past, $total, "point $point");
+	produce($past, "other$point", 100);
+	wait_sent($past, "point $point");
 	$past->stop;
 	$past->clean_node;
 }
@@ -110,5 +132,18 @@ is(rows_end_at_offsets($new, 'upgraded'), $total, 'upgraded: all of it');
 feed('travel', 1000, 3);
 goes_on($new, $total + 1000, 'upgraded');
 is($new->safe_psql('postgres', 'SELECT count(*) FROM pulse.pipelines'), '1', 'upgraded: one pipeline');
+
+# What all of them have sent is no event: letters of another pipeline, with the headers that came.
+$new->safe_psql('postgres', q{
+	SELECT pulse.create_pipeline('sent', ARRAY['travel-out'], settings => '{"dlq_topic": "", "max_error_ratio": 1}')});
+my $sent = 10 + 100 * (1 + $points);
+ok($new->poll_query_until('postgres', "SELECT count(DISTINCT value) >= $sent FROM raw.dlq"), 'what was sent has arrived');
+my $headers = q{SELECT value,
+	(SELECT h ->> 'value' FROM jsonb_array_elements(kafka_headers) h WHERE h ->> 'key' = 'pulse.outbox_id') AS id,
+	(SELECT h ->> 'value' FROM jsonb_array_elements(kafka_headers) h WHERE h ->> 'key' = 'pulse.dedup_key') AS dedup_key FROM raw.dlq};
+cmp_ok($new->safe_psql('postgres', "SELECT count(*) FROM (SELECT id FROM ($headers) s GROUP BY id HAVING count(DISTINCT value) > 1) t"),
+	'>', 0, 'different records have the same id');
+is($new->safe_psql('postgres', "SELECT count(DISTINCT value), count(DISTINCT dedup_key), count(DISTINCT (value, dedup_key)) FROM ($headers) s"),
+	"$sent|$sent|$sent", 'and each a key of its own');
 $new->stop;
 done_testing();

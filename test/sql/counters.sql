@@ -34,6 +34,14 @@ SELECT * FROM pulse.metrics('nobody');
 SELECT pipeline, status, reason FROM pulse.health();
 SELECT pipeline, item, state, lag, note FROM pulse.top;
 
+-- However the list is written.
+SELECT pulse.drop_pipeline('second');
+SELECT pulse.alter_pipeline('counters', '{"counters": " \"minute\", Hour,DAY"}');
+SELECT pulse.rebuild_counters('counters');
+SELECT accepted, rejected FROM pulse.ingest('counters', jsonb_build_object('event_id', 'x', 'event_type', 'View', 'user_id', 'u', 'event_timestamp', now()));
+SELECT what, expected, found, ok FROM pulse.verify('counters') WHERE what LIKE 'counters%';
+SELECT sum(count) FROM live.events_hour;
+
 SELECT pulse.drop_pipeline(name) FROM pulse.pipelines;
 SET client_min_messages = warning;
 DROP TABLE public.plain;

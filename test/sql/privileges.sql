@@ -14,7 +14,7 @@ SELECT c.oid::regclass AS for_public, privilege
    AND has_table_privilege('regress_pulse_nobody', c.oid, privilege) ORDER BY 1, 2;
 SELECT p.oid::regprocedure AS definer_without_search_path FROM pg_proc p
  WHERE pronamespace = 'pulse'::regnamespace AND prosecdef
-   AND NOT coalesce(array_to_string(proconfig, ' '), '') LIKE '%search_path=%';
+   AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false);
 -- A name that a caller's search path would decide: none (C functions and views have no names to look up).
 SELECT p.oid::regprocedure AS without_search_path FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
  WHERE pronamespace = 'pulse'::regnamespace AND l.lanname NOT IN ('c', 'internal') AND p.prokind <> 'a'
@@ -41,6 +41,22 @@ SELECT c.oid::regclass AS changed_by, a.grantee::regrole, a.privilege_type
  WHERE c.relnamespace = 'pulse'::regnamespace AND a.grantee <> c.relowner AND a.privilege_type <> 'SELECT';
 -- A setting that could hold a secret is not for everybody's eyes, and no setting is a user's to change.
 SELECT name FROM pg_settings WHERE name LIKE 'pulse.%' AND name ~ 'password|secret' AND name <> 'pulse.secrets_file';
+CREATE FUNCTION told(secret text, before text DEFAULT '') RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    message text;
+    hint text;
+BEGIN
+    PERFORM pulse._check_settings(jsonb_build_object('kafka_options', before || secret || '=x'));
+    RETURN 'taken';
+EXCEPTION WHEN invalid_parameter_value THEN
+    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
+    RETURN CASE WHEN hint LIKE '%secrets_file%' AND message LIKE '%' || secret || '%' THEN 'refused' ELSE message END;
+END
+$$;
+SELECT secret, told(secret), told(upper(secret)) AS shouted, told(secret, 'fetch.min.bytes=1, ') AS behind_another FROM unnest(ARRAY[
+    'sasl.password', 'sasl.oauthbearer.config', 'sasl.oauthbearer.client.secret', 'ssl.key.password', 'ssl.key.pem',
+    'ssl.keystore.password', 'ssl.certificate.pem', 'ssl.key.location', 'ssl.keystore.location', 'ssl.ca.pem']) secret;
+DROP FUNCTION told(text, text);
 SELECT name, context FROM pg_settings WHERE name LIKE 'pulse.%' AND context NOT IN ('sighup', 'postmaster');
 
 -- What pg_monitor may read.

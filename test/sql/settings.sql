@@ -30,6 +30,9 @@ SELECT pulse.alter_pipeline('tuned', '{"workers": 3, "retention": null}');
 SELECT version > :before AS is_newer, settings ->> 'workers' AS workers, settings ? 'retention' AS has_retention
   FROM pulse.pipelines WHERE name = 'tuned';
 
+-- However a list of counters is written, it is the same.
+SELECT pulse._counters_kept(jsonb_build_object('counters', list)) FROM unnest(ARRAY['minute,hour', ' Minute,	HOUR ', '"minute",hour', 'user_day', '']) list;
+
 SELECT pulse.alter_pipeline('tuned', '{"batch_max_rows": 0}');
 SELECT pulse.alter_pipeline('tuned', '{"batch_max_rows": "many"}');
 SELECT pulse.alter_pipeline('tuned', '{"batch_max_wait": "1 fortnight"}');
@@ -37,6 +40,7 @@ SELECT pulse.alter_pipeline('tuned', '{"dlq_retention": "-1 day"}');
 SELECT pulse.alter_pipeline('tuned', '{"queue_memory": "1kB"}');
 SELECT pulse.alter_pipeline('tuned', '{"max_error_ratio": 2}');
 SELECT pulse.alter_pipeline('tuned', '{"counters": "week"}');
+SELECT pulse.alter_pipeline('tuned', '{"counters": "\"Minute\""}');
 SELECT pulse.alter_pipeline('tuned', '{"on_offset_lost": "shrug"}');
 SELECT pulse.alter_pipeline('tuned', '{"start_position": "yesterdayish"}');
 SELECT pulse.alter_pipeline('tuned', '{"workers": 33}');

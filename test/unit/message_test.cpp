@@ -49,13 +49,13 @@ TEST(Message, CutsExcerptsAtTheEndOfACharacter)
     }
 }
 
-TEST(Message, TwoWorstExcerptsFit)
+TEST(Message, ExcerptsOfNothingButEscapesAreAsShort)
 {
     std::string worst(1000, '\x01');
     Message message;
     message.Add("a").AddExcerpt(worst).Add("b").AddExcerpt(worst).Add("c");
-    EXPECT_EQ(message.view().size(), 3 + 2 * (kMaxExcerptBytes * 4 + 3));
-    EXPECT_EQ(message.view().back(), 'c');
+    EXPECT_EQ(message.view().size(), 3 + 2 * (kMaxExcerptBytes + 3));
+    EXPECT_TRUE(message.view().ends_with("\\x01...c"));
 }
 
 TEST(Message, NeverOverflows)

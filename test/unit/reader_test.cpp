@@ -546,12 +546,29 @@ TEST(ReaderTest, GoesOnByItselfAfterAPartitionError)
     EXPECT_EQ(notice.partition, 0);
     EXPECT_EQ(notice.next_offset, 0);
     EXPECT_NE(notice.text.find("TOPIC_AUTHORIZATION_FAILED"), std::string::npos) << notice.text;
+    ASSERT_TRUE(WaitForNotice(*reader, Notice::Kind::kPartitionBack, &notice));
+    EXPECT_EQ(notice.partition, 0);
     Ledger ledger(Start{{0, 0}});
     while (ledger.next(0) < 100) {
         auto batch = NextBatch(*reader);
         ASSERT_NE(batch, nullptr);
         ledger.Add(*batch);
     }
+}
+
+TEST(ReaderTest, SaysThatAnIdlePartitionIsBack)
+{
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    broker.ProduceNumbers("events", 0, 0, 10);
+    rd_kafka_mock_push_request_errors(broker.cluster(), kafka::kFetchRequest, 2,
+                                      RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+                                      RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    auto reader = StartReader(OptionsFor(broker.brokers()), {{"events", 0, 10}});
+    Notice notice;
+    ASSERT_TRUE(WaitForNotice(*reader, Notice::Kind::kPartitionError, &notice));
+    ASSERT_TRUE(WaitForNotice(*reader, Notice::Kind::kPartitionBack, &notice));
+    EXPECT_EQ(notice.next_offset, 10);
 }
 
 TEST(ReaderTest, GoesOnAfterALostBroker)

@@ -78,6 +78,16 @@ Show(const std::vector<PartitionWatermarks> &watermarks)
     return result;
 }
 
+// "topic/partition: why".
+std::vector<std::string>
+Show(const std::vector<PartitionTrouble> &troubles)
+{
+    std::vector<std::string> result;
+    for (const PartitionTrouble &entry : troubles)
+        result.push_back(entry.topic + "/" + std::to_string(entry.partition) + ": " + entry.text);
+    return result;
+}
+
 std::vector<int64_t>
 Offsets(const WatchAnswer &answer)
 {
@@ -118,13 +128,31 @@ TEST(WatcherTest, NamesMissingTopicsAndCreatesNone)
     for (int round = 0; round < 2; round++) {
         WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"nowhere", "events"}));
         EXPECT_EQ(answer.error, "");
-        EXPECT_EQ(answer.missing_topics, (std::vector<std::string>{"nowhere"}));
+        ASSERT_EQ(answer.missing_topics.size(), 1u);
+        EXPECT_EQ(Describe(*answer.missing_topics.begin()), "topic \"nowhere\" does not exist");
         EXPECT_EQ(Show(answer.watermarks), (std::vector<std::string>{"events/0 0..0"}));
     }
     broker.CreateTopic("nowhere", 1);
     WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"nowhere"}));
     EXPECT_TRUE(answer.missing_topics.empty());
     EXPECT_EQ(Show(answer.watermarks), (std::vector<std::string>{"nowhere/0 0..0"}));
+}
+
+TEST(WatcherTest, SaysWhatKafkaSaysOfATopic)
+{
+    MockBroker broker;
+    broker.CreateTopic("secret", 1);
+    broker.CreateTopic("events", 1);
+    rd_kafka_mock_topic_set_error(broker.cluster(), "secret",
+                                  RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    Watcher watcher;
+    WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"secret", "events"}));
+    ASSERT_EQ(answer.missing_topics.size(), 1u);
+    EXPECT_EQ(Describe(*answer.missing_topics.begin()),
+              "topic \"secret\" cannot be read (TOPIC_AUTHORIZATION_FAILED)");
+    EXPECT_EQ(Show(answer.watermarks), (std::vector<std::string>{"events/0 0..0"}));
+    answer = AskOne(watcher, Resolve(broker.brokers(), {{"secret", 0, 0}}, Position{}));
+    EXPECT_NE(answer.error.find("TOPIC_AUTHORIZATION_FAILED"), std::string::npos) << answer.error;
 }
 
 TEST(WatcherTest, MatchesRegularExpressions)
@@ -278,6 +306,144 @@ TEST(WatcherTest, WaitsForASilentBrokerOnce)
         EXPECT_NE(answer.error, "");
         EXPECT_FALSE(answer.is_definition);
     }
+}
+
+constexpr std::chrono::seconds kAtOnce(4); // librdkafka would wait five for a leader
+constexpr const char *kLeaderless = "it has no leader (LEADER_NOT_AVAILABLE)";
+
+// Requests of others, queued behind the one about the partition in trouble.
+void
+ExpectOthersAreServed(MockBroker &broker, WatchRequest troubled, std::chrono::seconds within)
+{
+    Watcher watcher;
+    (void)AskOne(watcher, Probe(broker.brokers(), {"other"})); // the client is made and connected
+    auto began = std::chrono::steady_clock::now();
+    watcher.Ask(std::move(troubled));
+    WatchRequest other = Probe(broker.brokers(), {"other"}, 2);
+    other.pipeline = "other";
+    watcher.Ask(other);
+    WatchRequest seek = Resolve(broker.brokers(), {{"other", 0, 0}}, {Position::Kind::kLatest, 0});
+    seek.pipeline = "other";
+    watcher.Ask(seek);
+    std::vector<WatchAnswer> answers = TakeAnswers(watcher, 3);
+    ASSERT_EQ(answers.size(), 3u);
+    EXPECT_EQ(answers[1].error, "");
+    EXPECT_EQ(Show(answers[1].watermarks), (std::vector<std::string>{"other/0 0..4"}));
+    EXPECT_EQ(answers[2].error, "");
+    EXPECT_EQ(Offsets(answers[2]), (std::vector<int64_t>{4}));
+    EXPECT_LT(std::chrono::steady_clock::now() - began, within);
+}
+
+TEST(WatcherTest, APartitionWithoutLeaderCostsTheOthersNothing)
+{
+    MockBroker broker;
+    broker.CreateTopic("events", 3);
+    broker.CreateTopic("other", 1);
+    broker.ProduceNumbers("events", 0, 0, 3);
+    broker.ProduceNumbers("events", 1, 0, 5);
+    broker.ProduceNumbers("other", 0, 0, 4);
+    Watcher watcher;
+    EXPECT_EQ(AskOne(watcher, Probe(broker.brokers(), {"events"})).watermarks.size(), 3u);
+    rd_kafka_mock_partition_set_leader(broker.cluster(), "events", 1, -1);
+    for (int round = 0; round < 3; round++) {
+        auto began = std::chrono::steady_clock::now();
+        WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"events"}));
+        EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(4))
+            << "nobody waits for a leader";
+        EXPECT_EQ(answer.error, "");
+        EXPECT_EQ(Show(answer.watermarks),
+                  (std::vector<std::string>{"events/0 0..3", "events/2 0..0"}));
+        EXPECT_EQ(Show(answer.troubles),
+                  (std::vector<std::string>{std::string("events/1: ") + kLeaderless}));
+    }
+    ExpectOthersAreServed(broker, Probe(broker.brokers(), {"events"}, 1), kAtOnce);
+
+    rd_kafka_mock_partition_set_leader(broker.cluster(), "events", 1, 1);
+    WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"events"}));
+    EXPECT_EQ(Show(answer.watermarks),
+              (std::vector<std::string>{"events/0 0..3", "events/1 0..5", "events/2 0..0"}));
+    EXPECT_TRUE(answer.troubles.empty());
+}
+
+TEST(WatcherTest, OnePartitionWithoutLeaderIsNoBrokerThatIsAway)
+{
+    MockBroker broker;
+    broker.CreateTopic("events", 1);
+    rd_kafka_mock_partition_set_leader(broker.cluster(), "events", 0, -1);
+    Watcher watcher;
+    WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"events"}));
+    EXPECT_EQ(answer.error, "");
+    EXPECT_EQ(Show(answer.troubles),
+              (std::vector<std::string>{std::string("events/0: ") + kLeaderless}));
+}
+
+TEST(WatcherTest, CommandsAboutAPartitionWithoutLeaderAreRefusedAtOnce)
+{
+    MockBroker broker;
+    broker.CreateTopic("events", 2);
+    broker.CreateTopic("other", 1);
+    broker.ProduceNumbers("events", 0, 0, 3);
+    broker.ProduceNumbers("other", 0, 0, 4);
+    rd_kafka_mock_partition_set_leader(broker.cluster(), "events", 1, -1);
+    std::vector<PartitionOffset> both{{"events", 0, 1}, {"events", 1, 1}};
+    std::string why = std::string("partition 1 of topic \"events\": ") + kLeaderless;
+    Position latest = {Position::Kind::kLatest, 0};
+
+    Watcher watcher;
+    WatchAnswer answer = AskOne(watcher, Resolve(broker.brokers(), both, latest));
+    EXPECT_EQ(answer.error, why) << "all of them or none";
+    EXPECT_EQ(Offsets(AskOne(watcher, Resolve(broker.brokers(), {both[0]}, latest))),
+              (std::vector<int64_t>{3}));
+    WatchRequest judge = Resolve(broker.brokers(), both, latest);
+    judge.kind = WatchRequest::Kind::kJudge;
+    answer = AskOne(watcher, judge);
+    EXPECT_EQ(answer.error, "");
+    EXPECT_EQ(Show(answer.watermarks), (std::vector<std::string>{"events/0 0..3"}));
+    EXPECT_EQ(Offsets(answer), (std::vector<int64_t>{3}));
+    EXPECT_EQ(answer.logs.size(), 1u);
+    WatchRequest read = Resolve(broker.brokers(), {both[1]}, {});
+    read.kind = WatchRequest::Kind::kRead;
+    EXPECT_EQ(AskOne(watcher, read).error, why);
+    ExpectOthersAreServed(broker, Resolve(broker.brokers(), both, latest), kAtOnce);
+    ExpectOthersAreServed(broker, read, kAtOnce);
+}
+
+// Metadata still names it: only asking it takes long.
+TEST(WatcherTest, ALeaderThatIsAwayCostsOnlyItsOwnPartitions)
+{
+    MockBroker broker(2);
+    broker.CreateTopic("events", 2);
+    broker.CreateTopic("other", 1);
+    rd_kafka_mock_partition_set_leader(broker.cluster(), "events", 0, 1);
+    rd_kafka_mock_partition_set_leader(broker.cluster(), "events", 1, 2);
+    rd_kafka_mock_partition_set_leader(broker.cluster(), "other", 0, 1);
+    broker.ProduceNumbers("events", 0, 0, 3);
+    broker.ProduceNumbers("other", 0, 0, 4);
+    rd_kafka_mock_broker_set_down(broker.cluster(), 2);
+    Watcher watcher;
+    WatchAnswer answer = AskOne(watcher, Probe(broker.brokers(), {"events"}));
+    EXPECT_EQ(answer.error, "");
+    EXPECT_EQ(Show(answer.watermarks), (std::vector<std::string>{"events/0 0..3"}));
+    ASSERT_EQ(answer.troubles.size(), 1u);
+    EXPECT_TRUE(answer.troubles[0].text.starts_with("broker 2, its leader, does not answer"))
+        << answer.troubles[0].text;
+    ExpectOthersAreServed(broker, Probe(broker.brokers(), {"events"}, 1), std::chrono::seconds(9));
+
+    auto began = std::chrono::steady_clock::now();
+    for (int i = 0; i < 10; i++)
+        watcher.Ask(Probe(broker.brokers(), {"events"}, i));
+    for (const WatchAnswer &again : TakeAnswers(watcher, 10))
+        EXPECT_EQ(Show(again.watermarks), (std::vector<std::string>{"events/0 0..3"}));
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(12))
+        << "a leader that is away is waited for once";
+
+    rd_kafka_mock_broker_set_up(broker.cluster(), 2);
+    Deadline deadline(30);
+    do
+        answer = AskOne(watcher, Probe(broker.brokers(), {"events"}));
+    while (!answer.troubles.empty() && !deadline.IsOver());
+    EXPECT_EQ(Show(answer.watermarks),
+              (std::vector<std::string>{"events/0 0..3", "events/1 0..0"}));
 }
 
 namespace {
