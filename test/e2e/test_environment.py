@@ -229,5 +229,6 @@ def test_deadlocks_over_counter_rows_are_retried(pulse, how_many):
                 pulse.wait_for(waits, "the worker to wait")
                 other.execute("UPDATE live._events_minute SET count = count")
                 other.commit()
-                assert pulse.cluster.log_text().count("deadlock detected") > fault
+                # The other goes on when the worker has rolled back, a moment before that says why.
+                wait_until(lambda fault=fault: pulse.cluster.log_text().count("deadlock detected") > fault, "the worker to give in")
                 run.resumed(time.time())

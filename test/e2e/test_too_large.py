@@ -43,7 +43,7 @@ def test_partition_waits_for_skip_and_the_others_go_on(pulse):
     assert pulse.offsets()[0] == 1
     reason, hint = pulse.query("SELECT reason, hint FROM pulse.stat_pipeline WHERE state = 'quarantined'")[0]
     assert f"partition 0 of topic {pulse.topic}: next offset 1: the record is larger" in reason and "pulse.skip" in hint
-    assert "at offset 1" in pulse.cluster.log_text()
+    wait_until(lambda: "at offset 1" in pulse.cluster.log_text(), "a line in the log")
     pulse.produce([event(event_id=f"e{number}") for number in range(5)], partition=1)
     pulse.wait_for("SELECT count(*) = 6 FROM raw.events", "the other partition")
 
