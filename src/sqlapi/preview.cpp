@@ -91,6 +91,12 @@ PutRow(const Output &output, const Row &row)
     MemoryContextReset(output.row_context);
 }
 
+[[noreturn]] void
+FailUnanswered(const std::string &why)
+{
+    Fail("08000", "Kafka did not answer: " + why, "pulse.test_connection() says more.");
+}
+
 std::vector<std::string>
 SplitLines(std::string_view text)
 {
@@ -140,8 +146,7 @@ class Look {
             for (ingest::WatchAnswer &answer : watcher->TakeAnswers()) {
                 if (answer.error.empty())
                     return std::move(answer);
-                Fail("08000", "Kafka did not answer: " + answer.error,
-                     "pulse.test_connection() says more.");
+                FailUnanswered(answer.error);
             }
         }
     }
@@ -158,8 +163,7 @@ class Look {
                     AddSpan(entry, request_.from_offset);
             for (const ingest::PartitionTrouble &entry : found.troubles)
                 if (entry.topic == request_.topic && entry.partition == request_.partition)
-                    Fail("08000", "Kafka did not answer: " + ingest::Describe(entry),
-                         "pulse.test_connection() says more.");
+                    FailUnanswered(ingest::Describe(entry));
             if (!has_partition_)
                 Fail("22023",
                      "pipeline \"" + std::string(request_.pipeline) +
@@ -171,8 +175,7 @@ class Look {
         if (found.watermarks.empty() && !found.missing_topics.empty())
             Fail("42704", ingest::Describe(*found.missing_topics.begin()));
         if (found.watermarks.empty() && !found.troubles.empty())
-            Fail("08000", "Kafka did not answer: " + ingest::Describe(found.troubles.front()),
-                 "pulse.test_connection() says more.");
+            FailUnanswered(ingest::Describe(found.troubles.front()));
         for (const ingest::PartitionTrouble &entry : found.troubles)
             pg::CallPg([&] {
                 ereport(WARNING,

@@ -195,13 +195,12 @@ PublishTroubles(KnownPipeline *known, const std::vector<ingest::PartitionTrouble
     LogTroubles(*known, before);
 }
 
-std::set<std::string>
-TopicsOf(const KnownPipeline &known)
+// Whether any partition of it has begun.
+bool
+KnowsTopic(const KnownPipeline &known, const std::string &topic)
 {
-    std::set<std::string> topics;
-    for (const auto &[key, next_offset] : known.partitions)
-        topics.insert(key.first);
-    return topics;
+    auto first = known.partitions.lower_bound({topic, 0});
+    return first != known.partitions.end() && first->first.first == topic;
 }
 
 // A topic begins when all its partitions can be asked: one that comes later is taken for a new one
@@ -211,9 +210,8 @@ WithoutHalfTopics(const KnownPipeline &known, const ingest::WatchAnswer &answer)
 {
     std::set<std::string> half;
     for (const ingest::PartitionTrouble &entry : answer.troubles)
-        half.insert(entry.topic);
-    for (const std::string &topic : TopicsOf(known))
-        half.erase(topic);
+        if (!KnowsTopic(known, entry.topic))
+            half.insert(entry.topic);
     std::vector<ingest::PartitionWatermarks> whole = answer.watermarks;
     std::erase_if(whole, [&](const auto &entry) { return half.contains(entry.topic); });
     return whole;
@@ -291,9 +289,7 @@ Discovery::StartNewPartitions(KnownPipeline *known,
     known->unseen = EraseUnseen(known->name, &fresh);
     pg::Error trouble = known->unseen > 0 ? NoRoom(known->unseen) : pg::Error();
     ingest::Position position;
-    auto is_of_new_topic = [topics = TopicsOf(*known)](const auto &entry) {
-        return !topics.contains(entry.topic);
-    };
+    auto is_of_new_topic = [known](const auto &entry) { return !KnowsTopic(*known, entry.topic); };
     try {
         if (std::any_of(fresh.begin(), fresh.end(), is_of_new_topic))
             position = StartPosition(*known);
@@ -315,7 +311,6 @@ bool
 Discovery::Begin(KnownPipeline *known, const std::vector<ingest::PartitionWatermarks> &fresh,
                  ingest::Position position)
 {
-    const std::set<std::string> known_topics = TopicsOf(*known);
     auto leftovers = ReadLeftovers(known->name);
     PULSE_FAULT("before_start");
     // A time is the broker's to resolve, and where an earlier pipeline has read it is asked whether
@@ -327,7 +322,7 @@ Discovery::Begin(KnownPipeline *known, const std::vector<ingest::PartitionWaterm
     std::vector<PartitionOffset> added_to_ask;
     pg::InTransaction([&] {
         for (const ingest::PartitionWatermarks &entry : fresh) {
-            bool is_added = known_topics.contains(entry.topic);
+            bool is_added = KnowsTopic(*known, entry.topic);
             auto leftover = leftovers.find({entry.topic, entry.partition});
             PartitionOffset where = {entry.topic, entry.partition, 0, {}};
             if (leftover != leftovers.end())
