@@ -46,6 +46,16 @@ def rows_of(pulse, partition):
     return pulse.value("SELECT count(*) FROM raw.events WHERE kafka_partition = %s", partition)
 
 
+def read_what_the_follower_has_not(brokers, pulse, topic):
+    """Offsets 0 to 49 of partition 0 are on brokers 1 and 2, 50 to 79 on the leader 1 alone."""
+    send(brokers, topic, 0, 50)
+    pulse.wait_caught_up()
+    brokers[2].stop()
+    wait_until(lambda: brokers.in_sync(topic, 0) == [1], "the follower to be out of sync")
+    send(brokers, topic, 0, 30)
+    pulse.wait_for("SELECT count(*) = 80 FROM raw.events")
+
+
 def test_a_partition_without_leader_is_named_and_the_others_go_on(brokers, make_pulse):
     topic, neighbour, lonely = new_name(), new_name(), new_name()
     brokers.place_topic(topic, [[1], [2], [3]])
@@ -130,12 +140,7 @@ def test_a_log_that_an_unclean_election_cut_stops_its_partition(brokers, make_pu
     """What was read is gone from the log, and at its offsets are other records, or none."""
     topic = brokers.place_topic(new_name(), [[1, 2], [3, 1]], unclean_leader_election_enable="true", min_insync_replicas=1)
     pulse = make_pulse(brokers, topic)
-    send(brokers, topic, 0, 50)
-    pulse.wait_caught_up()
-    brokers[2].stop()
-    wait_until(lambda: brokers.in_sync(topic, 0) == [1], "the follower to be out of sync")
-    send(brokers, topic, 0, 30)
-    pulse.wait_for("SELECT count(*) = 80 FROM raw.events")
+    read_what_the_follower_has_not(brokers, pulse, topic)
 
     worker = pulse.cluster.freeze(pulse.worker_pid())  # it looks when all is over: its network was away, say
     brokers[1].kill9()
@@ -166,12 +171,7 @@ def test_a_log_that_grew_again_before_anybody_looked_is_another(brokers, make_pu
     """The worker sees it end too early; the coordinator, who asks where it begins, is late."""
     topic = brokers.place_topic(new_name(), [[1, 2]], unclean_leader_election_enable="true", min_insync_replicas=1)
     pulse = make_pulse(brokers, topic, pulse__on_offset_lost="latest")
-    send(brokers, topic, 0, 50)
-    pulse.wait_caught_up()
-    brokers[2].stop()
-    wait_until(lambda: brokers.in_sync(topic, 0) == [1], "the follower to be out of sync")
-    send(brokers, topic, 0, 30)
-    pulse.wait_for("SELECT count(*) = 80 FROM raw.events")
+    read_what_the_follower_has_not(brokers, pulse, topic)
 
     coordinator = pulse.cluster.freeze(pulse.cluster.backends("pulse coordinator")[0])
     brokers[1].kill9()
