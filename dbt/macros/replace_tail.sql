@@ -44,13 +44,21 @@
 {% macro tails_in(relation, day, key, tail, columns=['known.*']) -%}
   (
       select rows_of_tail.*
-      from tails
-      cross join lateral unnest({{ days(local_date('tails.since'), '(select max(' ~ day ~ ') from ' ~ relation ~ ')') }})
-          as of_tail (day)
+      from (
+          select
+              tails.*,
+              of_tail.day
+          from tails
+          cross join lateral unnest({{
+              days(local_date('tails.since'), '(select max(' ~ day ~ ') from ' ~ relation ~ ')')
+          }}) as of_tail (day)
+          -- In the order of index and table: both are read from one end to the other.
+          order by of_tail.day, tails.{{ key }}
+      ) as tails
       cross join lateral (
           select {{ columns | join(', ') }}
           from {{ relation }} as known
-          where known.{{ day }} = of_tail.day and known.{{ key }} = tails.{{ key }} and known.{{ tail }} >= tails.since
+          where known.{{ day }} = tails.day and known.{{ key }} = tails.{{ key }} and known.{{ tail }} >= tails.since
           -- By the index, key after key: how little that reads, no estimate knows.
           offset 0
       ) as rows_of_tail

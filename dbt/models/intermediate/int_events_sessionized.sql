@@ -13,7 +13,7 @@
 
 {%- set columns = [
     'event_id', 'event_type', 'user_id', 'event_timestamp', 'arrived_at', 'arrival_delay', 'is_late',
-    'ingested_at', 'funnel_step', 'page_url', 'page', 'referrer', 'device'
+    'ingested_at', 'funnel_step', 'page_url', 'referrer', 'device'
 ] %}
 {%- set timeout = "interval '" ~ var('pulse__session_timeout_minutes') ~ " minutes'" %}
 {%- set in_order %}partition by user_id order by event_timestamp, funnel_step, event_id collate "C"{% endset %}
@@ -41,6 +41,7 @@ touched as (
         min(event_timestamp) as earliest
     from new_events
     group by user_id
+    order by user_id
 
 ),
 
@@ -179,6 +180,7 @@ select
     visit_part
 from sessions
 {%- if not is_incremental() %}
--- As later runs add them, day after day: who asks for the last days reads their pages and no others.
-order by event_timestamp
+-- As later runs add them, day after day: who asks for the last days reads their pages and no others, and a user's
+-- day is in one place.
+order by event_date, user_id, event_timestamp
 {%- endif %}

@@ -20,6 +20,8 @@ touched as (
         event_date
     from {{ ref('int_events_sessionized') }}
     where ingested_at > {{ read_since(this, 'last_ingested_at') }}
+    -- As the index has them.
+    order by event_date, user_id
 
 ),
 
@@ -58,5 +60,5 @@ select
 from wanted
 group by user_id, event_date
 {%- if not is_incremental() %}
-order by event_date
+order by event_date, user_id
 {%- endif %}

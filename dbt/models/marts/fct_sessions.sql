@@ -64,13 +64,13 @@ sessions as (
             string_agg(funnel_step::text, '' order by event_timestamp, funnel_step, event_id collate "C"), ''
         ) as path,
         {{ first_known('page_url') }} as landing_page_url,
-        {{ first_known('page') }} as landing_page,
-        {{ first_known('page', 'desc') }} as exit_page,
+        {{ first_known('page_url', 'desc') }} as exit_page_url,
         {{ first_known('referrer') }} as referrer,
         {{ first_known('device') }} as device,
         max(ingested_at) as last_ingested_at
     from wanted
-    group by session_id, user_id, session_started_at
+    -- In the order of the index by user.
+    group by user_id, session_started_at, session_id
 
 )
 
@@ -85,8 +85,8 @@ select
     step_0_events as page_views,
     late_events,
     landing_page_url,
-    landing_page,
-    exit_page,
+    {{ page_of('landing_page_url') }} as landing_page,
+    {{ page_of('exit_page_url') }} as exit_page,
     referrer,
     device,
     step_0_events = 1 and length(path) = 1 as is_bounce,
@@ -112,5 +112,5 @@ select
 from sessions
 {%- if not is_incremental() %}
 -- As later runs add them, day after day: who asks for the last days reads their pages and no others.
-order by session_started_at
+order by session_date, user_id, session_started_at
 {%- endif %}
