@@ -122,6 +122,24 @@ def test_a_few_events_do_not_make_a_run_read_tables_again_and_again(store, make_
     assert len(read) == 3 and max(read.values()) < 1.5 * 30_000, read
 
 
+def test_a_full_refresh_puts_what_a_user_did_on_a_day_in_one_place(store, make_dbt):
+    """There incremental runs read it again. In the order of time each of these events would be on a page of its own."""
+    store.query("""
+        INSERT INTO raw.events (event_id, event_type, user_id, event_timestamp, kafka_timestamp, ingested_at)
+        SELECT format('%s-%s', number, day), 'page_view', 'user-' || number % 100, at, at, at + interval '1 second'
+          FROM generate_series(1, 2000) AS number, generate_series(0, 1) AS day,
+               LATERAL (SELECT '2026-09-28 00:00:00+00'::timestamptz + day * interval '1 day'
+                               + number * interval '40 seconds' AS at) AS moments""")
+    dbt = make_dbt(store.cluster, dbname=store.dbname)
+    dbt.invoke("run", "--full-refresh")
+    for table, day, rows in (("int_events_sessionized", "event_date", 20), ("fct_sessions", "session_date", 20)):
+        found, pages = store.query(f"""
+            SELECT min(rows), max(pages)
+              FROM (SELECT count(*) AS rows, count(DISTINCT (ctid::text::point)[0]) AS pages
+                      FROM analytics.{table} GROUP BY user_id, {day}) AS days_of_users""")[0]
+        assert found == rows and pages <= 2, f"{table}: {pages} pages for {found} rows"
+
+
 def test_tables_just_made_are_left_as_autovacuum_would_leave_them(store, make_dbt):
     """Or it would write them again while the next runs are at work. What a run adds is left to it."""
     dbt = make_dbt(store.cluster, dbname=store.dbname)
