@@ -5,6 +5,7 @@
 
 #include "base/clock.hpp"
 #include "base/error_class.hpp"
+#include "base/excerpt.hpp"
 #include "base/fault.hpp"
 #include "ingest/delivery_fault.hpp"
 #include "store/time.hpp"
@@ -74,7 +75,7 @@ SendFlow::Step(SendLinks *links, bool has_news)
         has_error = true;
     }
     if (has_error)
-        WaitAfter({error_.sqlstate + " " + error_.message, error_.hint},
+        WaitAfter({error_.sqlstate + " " + Excerpt(error_.message), Excerpt(error_.hint)},
                   ClassOf(error_.sqlstate) == ErrorClass::kEnvironment ? &passing_backoff_
                                                                        : &topic_backoff_);
 }

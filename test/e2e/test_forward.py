@@ -318,6 +318,19 @@ def test_a_pipeline_whose_brokers_are_away_holds_no_other_up(make_pulse, proxied
     assert len(forwarded(pulse, dead)) == 60 and len(forwarded(pulse, other_dead)) == 20
 
 
+def test_a_trigger_that_quotes_letters_brings_their_beginning_into_the_reason_and_no_more(line):
+    """A trigger of raw.dlq, which refuses the sender's marks."""
+    line.query("CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION '%', "
+               "convert_from(NEW.value, 'UTF8') USING HINT = convert_from(NEW.value, 'UTF8'); END $$; "
+               "CREATE TRIGGER refuse BEFORE UPDATE ON raw.dlq FOR EACH ROW EXECUTE FUNCTION public.refuse()")
+    line.produce([b"begins" + b"x" * 300 + b"behind-byte-300"])
+    line.wait_for("SELECT bool_or(reason LIKE 'P0001 begins%%' AND hint LIKE 'begins%%') FROM pulse.stat_sender")
+    assert "behind-byte-300" not in str(line.query("SELECT reason, hint FROM pulse.stat_sender"))
+    assert "behind-byte-300" not in line.cluster.log_text()
+    line.query("DROP TRIGGER refuse ON raw.dlq")
+    wait_forwarded(line, 1)
+
+
 def test_a_replay_passes_over_no_letter_that_is_being_marked(line):
     """The sender stands still with its marks written and not committed: the replay waits for it."""
     line.query("ALTER TABLE raw.events ADD CONSTRAINT closed CHECK (false) NOT VALID")
