@@ -3,11 +3,6 @@
   (({{ moment }}) at time zone '{{ var("pulse__time_zone") }}')::date
 {%- endmacro %}
 
-{#- The moment at which a calendar day begins there. -#}
-{% macro day_begin(day) -%}
-  ({{ day }}::timestamp at time zone '{{ var("pulse__time_zone") }}')
-{%- endmacro %}
-
 {#- All days from one to another, as an array. -#}
 {% macro days(first, last) -%}
   array(select generate_series(({{ first }})::timestamp, ({{ last }})::timestamp, interval '1 day')::date)

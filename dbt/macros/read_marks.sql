@@ -2,12 +2,19 @@
     the model's query sees anything, and are literals in it, so that the planner knows how few rows
     they leave. -#}
 
+{#- Held until the model is committed, and taken before its marks: of two runs at once the later one waits here and
+    then reads what the earlier one has left to do. Both would write the same events otherwise. -#}
+{% macro one_run_at_a_time() -%}
+  {%- do run_query("select pg_advisory_xact_lock(hashtextextended('dbt run of " ~ this ~ "', 0))") -%}
+{%- endmacro %}
+
 {#- Everything ingested before this is committed. Without the extension a guess: nobody takes longer
     than pulse__commit_delay_minutes to commit. -#}
 {% macro read_until() -%}
   {%- if not execute -%}
     {{ return("'infinity'::timestamptz") }}
   {%- endif -%}
+  {%- do one_run_at_a_time() -%}
   {%- set seen = run_query("
       select
           current_setting('transaction_isolation') as isolation,
@@ -33,6 +40,7 @@
   {%- if not execute -%}
     {{ return("'-infinity'::timestamptz") }}
   {%- endif -%}
+  {%- do one_run_at_a_time() -%}
   {%- set newest = run_query("select coalesce(max(" ~ column ~ "), '-infinity')::text as newest from " ~ relation) -%}
   {{ return("'" ~ newest.rows[0]['newest'] ~ "'::timestamptz") }}
 {%- endmacro %}

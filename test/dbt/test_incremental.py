@@ -1,9 +1,11 @@
 """Each rule of the incremental models by itself: what arrives, which tables it must change, and what it must leave alone."""
 
 import random
+import threading
 
 import pytest
 from clickstream import DAY, HOUR, MINUTE, SECOND, TIMEOUT, Event, moment
+from harness.place import wait_until
 from oracle import truth
 from test_truth import TABLES, compare, same
 
@@ -97,6 +99,62 @@ def test_what_does_not_change_is_not_written_again(store, make_dbt):
     dbt.invoke("run")
     for table, kept in before.items():
         assert kept == versions(table), f"{table} wrote something though nothing came"
+
+
+def test_two_runs_at_once_count_each_event_once(store, make_dbt):
+    """One begins while the other is at work: it waits until that one has committed, and then sees what is left to do."""
+    runs = [make_dbt(store.cluster, dbname=store.dbname) for _ in range(2)]
+    store.write(KNOWN)
+    runs[0].invoke("run")
+    runs[1].invoke("parse")
+    late = [event("owl", 10 * DAY + 10 * MINUTE, "product_view"), event("new", 31 * DAY)]
+    store.write(late)
+    with store.cluster.connect(store.dbname, autocommit=False) as reader:
+        reader.execute("LOCK TABLE analytics.int_events_sessionized IN SHARE MODE")  # nobody writes
+        both = [threading.Thread(target=run.invoke, args=["run"]) for run in runs]
+        for run in both:
+            run.start()
+        wait_until(lambda: store.query("SELECT count(DISTINCT pid) = 2 FROM pg_locks WHERE NOT granted "
+                                       "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")[0][0],
+                   "both to wait", 60)
+    for run in both:
+        run.join()
+    compare(store, truth(KNOWN + late))
+    assert runs[0].invoke("test", "--select", "no_event_is_lost", "int_events_sessionized", "--exclude", "test_type:unit")
+
+
+def test_events_that_come_again_count_once(store, make_dbt):
+    """Deleted, and read from Kafka once more: the same events, ingested later."""
+    dbt = make_dbt(store.cluster, dbname=store.dbname)
+    store.write(KNOWN)
+    dbt.invoke("run")
+    store.query("DELETE FROM raw.events WHERE event_timestamp >= %s", moment(20 * DAY))
+    store.write(KNOWN)
+    dbt.invoke("run")
+    compare(store, truth(KNOWN))
+
+
+def test_what_retention_drops_stays_and_what_a_model_loses_is_told(store, make_dbt):
+    dbt = make_dbt(store.cluster, dbname=store.dbname)
+    store.write(KNOWN)
+    dbt.invoke("run")
+    store.query("DELETE FROM raw.events WHERE event_timestamp < %s", moment(8 * DAY))
+    store.write([event("owl", 31 * DAY)])
+    dbt.invoke("run")
+    compare(store, truth([*KNOWN, event("owl", 31 * DAY)]))
+
+    def is_told():
+        results = dbt.invoke("test", "--select", "no_event_is_lost", ok=False)
+        return results["test.pulse.no_event_is_lost"]["status"] == "fail"
+
+    assert not is_told()
+    for loss in ("DELETE FROM analytics.int_events_sessionized WHERE event_id = (SELECT max(event_id) FROM raw.events)",
+                 "DELETE FROM analytics.fct_sessions WHERE session_date = (SELECT max(session_date) FROM analytics.fct_sessions)",
+                 "DELETE FROM analytics.int_user_days WHERE activity_date = (SELECT min(activity_date) FROM analytics.int_user_days)"):
+        dbt.invoke("run", "--full-refresh")
+        assert not is_told()
+        store.query(loss)
+        assert is_told(), loss
 
 
 def test_a_few_events_do_not_make_a_run_read_tables_again_and_again(store, make_dbt):

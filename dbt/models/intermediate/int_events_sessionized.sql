@@ -70,13 +70,18 @@ tails as (
 
 ),
 
--- The events known already come from this table itself: it has the index to find them by.
+-- The events known already come from this table itself: it has the index to find them by. One that was deleted from
+-- the source and read again is among the new ones.
 known_events as (
 
     select *
     from {{
         tails_in(this, 'event_date', 'user_id', 'event_timestamp', columns + ['tails.first_visit_started_at'])
     }} as known
+    where not exists (
+        select from new_events
+        where new_events.event_id = known.event_id and new_events.event_timestamp = known.event_timestamp
+    )
 
 ),
 
@@ -179,8 +184,5 @@ select
     visit_started_at,
     visit_part
 from sessions
-{%- if not is_incremental() %}
--- As later runs add them, day after day: who asks for the last days reads their pages and no others, and a user's
--- day is in one place.
+-- Who asks for the last days reads their pages and no others, and a user's day is in one place.
 order by event_date, user_id, event_timestamp
-{%- endif %}

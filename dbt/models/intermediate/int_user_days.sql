@@ -59,6 +59,4 @@ select
     max(ingested_at) as last_ingested_at
 from wanted
 group by user_id, event_date
-{%- if not is_incremental() %}
 order by event_date, user_id
-{%- endif %}

@@ -110,7 +110,5 @@ select
     visit_started_at,
     last_ingested_at
 from sessions
-{%- if not is_incremental() %}
--- As later runs add them, day after day: who asks for the last days reads their pages and no others.
+-- Who asks for the last days reads their pages and no others.
 order by session_date, user_id, session_started_at
-{%- endif %}
