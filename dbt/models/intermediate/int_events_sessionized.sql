@@ -15,6 +15,7 @@
     'event_id', 'event_type', 'user_id', 'event_timestamp', 'arrived_at', 'arrival_delay', 'is_late',
     'ingested_at', 'funnel_step', 'page_url', 'referrer', 'device'
 ] %}
+{%- set open_session = ['tails.open_visit', 'tails.open_part', 'tails.open_session'] %}
 {%- set timeout = "interval '" ~ var('pulse__session_timeout_minutes') ~ " minutes'" %}
 {%- set in_order %}partition by user_id order by event_timestamp, funnel_step, event_id collate "C"{% endset %}
 
@@ -31,42 +32,45 @@ with new_events as (
 ),
 
 {% if is_incremental() -%}
--- Of each user who has new events, everything from the earliest of them on, or from the begin of the session
--- it goes on with. Whatever is older is further away than the timeout and stays as it is; whatever is newer
--- may have to be joined or cut anew.
+-- Of each user who has new events, everything from the earliest of them on may have to be joined or cut anew.
+-- Whatever is older stays as it is.
 touched as (
 
     select
         user_id,
-        min(event_timestamp) as earliest
+        min(event_timestamp) as since
     from new_events
     group by user_id
     order by user_id
 
 ),
 
+-- With the session that it goes on with: the one of the last event before it, unless that is too long ago.
 tails as (
 
     select
         touched.user_id,
-        sessions.visit_started_at as first_visit_started_at,
-        coalesce(sessions.session_started_at, touched.earliest) as since
+        touched.since,
+        open_sessions.visit_started_at as open_visit,
+        open_sessions.visit_part as open_part,
+        open_sessions.session_started_at as open_session
     from touched
     left join lateral (
         select
-            earlier.session_started_at,
-            earlier.visit_started_at
+            earlier.visit_started_at,
+            earlier.visit_part,
+            earlier.session_started_at
         from {{ this }} as earlier
         where
             earlier.event_date = any({{
-                days(local_date('touched.earliest - ' ~ timeout), local_date('touched.earliest'))
+                days(local_date('touched.since - ' ~ timeout), local_date('touched.since'))
             }})
             and earlier.user_id = touched.user_id
-            and earlier.event_timestamp <= touched.earliest
-            and earlier.event_timestamp >= touched.earliest - {{ timeout }}
+            and earlier.event_timestamp < touched.since
+            and earlier.event_timestamp >= touched.since - {{ timeout }}
         order by earlier.event_timestamp desc
         limit 1
-    ) as sessions on true
+    ) as open_sessions on true
 
 ),
 
@@ -76,7 +80,7 @@ known_events as (
 
     select *
     from {{
-        tails_in(this, 'event_date', 'user_id', 'event_timestamp', columns + ['tails.first_visit_started_at'])
+        tails_in(this, 'event_date', 'user_id', 'event_timestamp', columns + open_session)
     }} as known
     where not exists (
         select from new_events
@@ -94,7 +98,7 @@ events as (
 
     select
         new_events.*,
-        tails.first_visit_started_at
+        {{ open_session | join(', ') }}
     from new_events
     inner join tails on new_events.user_id = tails.user_id
 
@@ -104,7 +108,9 @@ events as (
 
     select
         *,
-        null::timestamptz as first_visit_started_at
+        null::timestamptz as open_visit,
+        null::int as open_part,
+        null::timestamptz as open_session
     from new_events
 
 ),
@@ -118,7 +124,7 @@ flagged as (
         coalesce(
             event_timestamp - lag(event_timestamp) over ({{ in_order }})
             > {{ timeout }},
-            first_visit_started_at is null
+            open_visit is null
         ) as starts_visit
     from events
 
@@ -132,7 +138,7 @@ visits as (
         *,
         coalesce(
             max(event_timestamp) filter (where starts_visit) over ({{ in_order }}),
-            first_visit_started_at
+            open_visit
         ) as visit_started_at
     from flagged
 
@@ -158,6 +164,7 @@ part_flags as (
         coalesce(
             visit_started_at <> lag(visit_started_at) over ({{ in_order }})
             or visit_part <> lag(visit_part) over ({{ in_order }}),
+            visit_part <> open_part,
             true
         ) as starts_session
     from parts
@@ -168,7 +175,10 @@ sessions as (
 
     select
         *,
-        max(event_timestamp) filter (where starts_session) over ({{ in_order }}) as session_started_at
+        coalesce(
+            max(event_timestamp) filter (where starts_session) over ({{ in_order }}),
+            open_session
+        ) as session_started_at
     from part_flags
 
 )
