@@ -198,6 +198,29 @@ def test_a_full_refresh_puts_what_a_user_did_on_a_day_in_one_place(store, make_d
         assert found == rows and pages <= 2, f"{table}: {pages} pages for {found} rows"
 
 
+def test_many_events_that_no_statistics_know_of_take_no_longer(store, make_dbt):
+    """Nobody has analyzed what arrived since: the planner takes it for a few rows, and must not go through them for each user."""
+    dbt = make_dbt(store.cluster, dbname=store.dbname)
+    store.query("ALTER TABLE raw.events SET (autovacuum_enabled = off)")
+
+    def arrive(users, ingested_at):
+        store.query("""
+            INSERT INTO raw.events (event_id, event_type, user_id, event_timestamp, kafka_timestamp, ingested_at)
+            SELECT md5(format('%%s-%%s-%%s', %s::text, number, step)), 'page_view', 'user-' || number, at, at, %s
+              FROM generate_series(1, %s) AS number, generate_series(0, 9) AS step,
+                   LATERAL (SELECT '2026-09-28 00:00:00+00'::timestamptz + number * interval '1 second'
+                                   + step * interval '1 hour' AS at) AS moments""", ingested_at, ingested_at, users)
+
+    arrive(100, "2026-10-01 00:00:00+00")
+    store.query("ANALYZE raw.events")
+    dbt.invoke("run")
+    arrive(10_000, "2026-10-02 00:00:00+00")
+    store.query(f"ALTER DATABASE {store.dbname} SET statement_timeout = '30s'")
+    dbt.close()
+    dbt.invoke("run")
+    assert store.query("SELECT count(*) FROM analytics.int_events_sessionized") == [(101_000,)]
+
+
 def test_tables_just_made_are_left_as_autovacuum_would_leave_them(store, make_dbt):
     """Or it would write them again while the next runs are at work. What a run adds is left to it."""
     dbt = make_dbt(store.cluster, dbname=store.dbname)

@@ -15,7 +15,6 @@
     'event_id', 'event_type', 'user_id', 'event_timestamp', 'arrived_at', 'arrival_delay', 'is_late',
     'ingested_at', 'funnel_step', 'page_url', 'referrer', 'device'
 ] %}
-{%- set open_session = ['tails.open_visit', 'tails.open_part', 'tails.open_session'] %}
 {%- set timeout = "interval '" ~ var('pulse__session_timeout_minutes') ~ " minutes'" %}
 {%- set in_order %}partition by user_id order by event_timestamp, funnel_step, event_id collate "C"{% endset %}
 
@@ -34,7 +33,7 @@ with new_events as (
 {% if is_incremental() -%}
 -- Of each user who has new events, everything from the earliest of them on may have to be joined or cut anew.
 -- Whatever is older stays as it is.
-touched as (
+tails as (
 
     select
         user_id,
@@ -45,62 +44,76 @@ touched as (
 
 ),
 
--- With the session that it goes on with: the one of the last event before it, unless that is too long ago.
-tails as (
+-- What is known already comes from this table itself: it has the index to find it by.
+known_events as (
 
     select
-        touched.user_id,
-        touched.since,
-        open_sessions.visit_started_at as open_visit,
-        open_sessions.visit_part as open_part,
-        open_sessions.session_started_at as open_session
-    from touched
-    left join lateral (
-        select
-            earlier.visit_started_at,
-            earlier.visit_part,
-            earlier.session_started_at
-        from {{ this }} as earlier
-        where
-            earlier.event_date = any({{
-                days(local_date('touched.since - ' ~ timeout), local_date('touched.since'))
-            }})
-            and earlier.user_id = touched.user_id
-            and earlier.event_timestamp < touched.since
-            and earlier.event_timestamp >= touched.since - {{ timeout }}
-        order by earlier.event_timestamp desc
-        limit 1
-    ) as open_sessions on true
+        *,
+        null::timestamptz as open_visit,
+        null::timestamptz as open_session
+    from {{ tails_in(this, 'event_date', 'user_id', 'event_timestamp', columns) }} as known
 
 ),
 
--- The events known already come from this table itself: it has the index to find them by. One that was deleted from
--- the source and read again is among the new ones.
-known_events as (
+-- The last event before each tail, which may go on with its session. It is only looked at, not written again.
+last_events as (
 
-    select *
-    from {{
-        tails_in(this, 'event_date', 'user_id', 'event_timestamp', columns + open_session)
-    }} as known
-    where not exists (
-        select from new_events
-        where new_events.event_id = known.event_id and new_events.event_timestamp = known.event_timestamp
-    )
+    select last_event.*
+    from tails
+    cross join lateral (
+        select
+            {{ columns | join(', ') }},
+            known.visit_started_at as open_visit,
+            known.session_started_at as open_session
+        from {{ this }} as known
+        where
+            known.event_date = any({{
+                days(local_date('tails.since - ' ~ timeout), local_date('tails.since'))
+            }})
+            and known.user_id = tails.user_id
+            and known.event_timestamp < tails.since
+            and known.event_timestamp >= tails.since - {{ timeout }}
+        order by known.event_timestamp desc
+        limit 1
+    ) as last_event
+
+),
+
+-- An event that was deleted from the source and read again is known and new. Counted here, not joined: of how many
+-- are new, statistics know nothing.
+copies as (
+
+    select
+        *,
+        row_number() over (
+            partition by user_id, event_timestamp, event_id
+            order by ingested_at desc
+        ) as copy
+    from (
+        select *
+        from known_events
+
+        union all
+
+        select
+            *,
+            null::timestamptz as open_visit,
+            null::timestamptz as open_session
+        from new_events
+
+        union all
+
+        select *
+        from last_events
+    ) as all_events
 
 ),
 
 events as (
 
     select *
-    from known_events
-
-    union all
-
-    select
-        new_events.*,
-        {{ open_session | join(', ') }}
-    from new_events
-    inner join tails on new_events.user_id = tails.user_id
+    from copies
+    where copy = 1
 
 ),
 {%- else -%}
@@ -109,7 +122,6 @@ events as (
     select
         *,
         null::timestamptz as open_visit,
-        null::int as open_part,
         null::timestamptz as open_session
     from new_events
 
@@ -138,7 +150,7 @@ visits as (
         *,
         coalesce(
             max(event_timestamp) filter (where starts_visit) over ({{ in_order }}),
-            open_visit
+            first_value(open_visit) over ({{ in_order }})
         ) as visit_started_at
     from flagged
 
@@ -164,8 +176,7 @@ part_flags as (
         coalesce(
             visit_started_at <> lag(visit_started_at) over ({{ in_order }})
             or visit_part <> lag(visit_part) over ({{ in_order }}),
-            visit_part <> open_part,
-            true
+            open_session is null
         ) as starts_session
     from parts
 
@@ -177,7 +188,7 @@ sessions as (
         *,
         coalesce(
             max(event_timestamp) filter (where starts_session) over ({{ in_order }}),
-            open_session
+            first_value(open_session) over ({{ in_order }})
         ) as session_started_at
     from part_flags
 
@@ -194,5 +205,6 @@ select
     visit_started_at,
     visit_part
 from sessions
+where open_session is null
 -- Who asks for the last days reads their pages and no others, and a user's day is in one place.
 order by event_date, user_id, event_timestamp
