@@ -92,6 +92,10 @@ verify: ## lint + unit + installcheck: the quick check before a commit
 soak: ## The end-to-end tests with their long counts
 bench: ## Rates and latencies, as ratios to COPY (test/bench)
 bench-dbt: ## Full refresh against an incremental run of the last day (BENCH='--events 2000000')
+ifdef SQL
+override SQL := $(value SQL)# as typed: $$ and $1 are PostgreSQL's
+export SQL
+endif
 $(ENVIRONMENT):
 	@$(HARNESS) $@
 

@@ -10,12 +10,14 @@ CREATE FUNCTION pulse.health(OUT pipeline text, OUT status text, OUT reason text
                WHEN judged.status IN ('catching_up', 'lagging') THEN
                    format('%s records behind; %s/s are written, %s/s arrive', p.lag, round(p.records_per_second::numeric), round(p.arrivals_per_second::numeric))
                WHEN judged.status = 'ok' THEN coalesce(forwarding.reason, kept.expiry_reason)
+               WHEN p.state IN ('paused', 'stopped') THEN p.state || ' by an operator'
            END),
            coalesce(p.hint, CASE
                WHEN judged.status = 'backpressured' THEN 'The database is slower than what comes in: look at pulse.stat_worker.'
                WHEN judged.status = 'stalled' THEN 'Look at pulse.stat_worker and pulse.stat_partition, for locks at pg_stat_activity, then at the server log.'
                WHEN judged.status = 'lagging' THEN 'More arrives than is written: raise workers (up to the number of partitions), look at pulse.stat_worker.'
                WHEN judged.status = 'ok' THEN CASE WHEN forwarding.reason IS NOT NULL THEN forwarding.hint ELSE kept.expiry_hint END
+               WHEN p.state IN ('paused', 'stopped') THEN format('It goes on with pulse.resume(%L).', p.pipeline)
            END),
            CASE WHEN judged.status = 'stalled' AND stalled.since IS NOT NULL THEN stalled.since
                 WHEN judged.status IN ('catching_up', 'lagging') THEN clock_timestamp() - make_interval(secs => p.lag_seconds)

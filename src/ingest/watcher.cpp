@@ -10,6 +10,7 @@
 #include "base/crc32c.hpp"
 #include "ingest/aside.hpp"
 #include "ingest/batch.hpp"
+#include "ingest/connection_check.hpp"
 #include "ingest/thread.hpp"
 #include "ingest/topic_pattern.hpp"
 #include "kafka/consumer.hpp"
@@ -18,6 +19,7 @@ namespace pulse::ingest {
 
 namespace {
 
+constexpr const char *kNoSuchTopic = "UNKNOWN_TOPIC_OR_PART"; // as librdkafka names it
 constexpr int kTimeoutMs = 5000;
 constexpr std::chrono::milliseconds kLong = std::chrono::milliseconds(kTimeoutMs) - kEarly;
 
@@ -457,9 +459,15 @@ std::string
 Describe(const MissingTopics::value_type &missing)
 {
     const auto &[topic, why] = missing;
-    if (why.empty() || why == "UNKNOWN_TOPIC_OR_PART")
+    if (why.empty() || why == kNoSuchTopic)
         return "topic \"" + topic + "\" does not exist";
     return "topic \"" + topic + "\" cannot be read (" + why + ")";
+}
+
+std::string
+HintFor(const MissingTopics::value_type &missing)
+{
+    return HintFor(missing.second.empty() ? kNoSuchTopic : missing.second);
 }
 
 Watcher::Watcher() : impl_(std::make_unique<Impl>()) {}

@@ -63,6 +63,7 @@ struct FetchedRecord {
 // Topic -> what Kafka says instead of its partitions, by librdkafka's name.
 using MissingTopics = std::map<std::string, std::string>;
 std::string Describe(const MissingTopics::value_type &missing);
+std::string HintFor(const MissingTopics::value_type &missing);
 
 struct WatchAnswer {
     WatchRequest::Kind kind;

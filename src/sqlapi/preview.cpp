@@ -173,7 +173,8 @@ class Look {
             return;
         }
         if (found.watermarks.empty() && !found.missing_topics.empty())
-            Fail("42704", ingest::Describe(*found.missing_topics.begin()));
+            Fail("42704", ingest::Describe(*found.missing_topics.begin()),
+                 ingest::HintFor(*found.missing_topics.begin()));
         if (found.watermarks.empty() && !found.troubles.empty())
             FailUnanswered(ingest::Describe(found.troubles.front()));
         for (const ingest::PartitionTrouble &entry : found.troubles)

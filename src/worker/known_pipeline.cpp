@@ -14,6 +14,16 @@ namespace {
 // Until then a topic may be on its way: being made, or made again.
 constexpr int64_t kWaitingLong = 30000000;
 
+// What ends the wait that WaitsFor() names.
+std::string
+HintWhileWaiting(const KnownPipeline &known)
+{
+    for (const auto &[partition, text] : known.in_trouble)
+        if (!known.partitions.contains(partition))
+            return ingest::HintFor(text);
+    return known.missing_topics.empty() ? "" : ingest::HintFor(*known.missing_topics.begin());
+}
+
 } // namespace
 
 std::string
@@ -74,11 +84,13 @@ PublishPipeline(const KnownPipeline &known)
     } else if (known.partitions.empty()) {
         state = State::kStarting;
         reason = awaited.empty() ? "looking for partitions" : awaited;
+        hint = HintWhileWaiting(known);
     } else if (!awaited.empty()) {
         if (GetCurrentTimestamp() - known.waiting_since > kWaitingLong)
             state = State::kRetrying;
         reason = awaited;
-        hint = "Other topics go on, and it does as soon as it can be read; one that is gone for "
+        hint = HintWhileWaiting(known) +
+               " Other topics go on, and it does as soon as it can be read; one that is gone for "
                "good must leave the pipeline: drop it and create it without.";
     } else if (!known.spread_error.empty()) {
         state = known.spread == 0 ? State::kStarting : State::kRunning;

@@ -36,8 +36,10 @@ def test_health_in_one_word(pulse):
     pulse.produce([event() for _ in range(3)])
     pulse.wait_caught_up()
     assert wait_status(pulse, "ok")[1:3] == (None, None)
-    pulse.query("SELECT pulse.pause('events')")
-    assert health(pulse)[0] == "stopped"
+    for halt in ("pause", "stop"):
+        pulse.query(f"SELECT pulse.{halt}('events')")
+        assert health(pulse)[:3] == ("stopped", "paused by an operator" if halt == "pause" else "stopped by an operator",
+                                     "It goes on with pulse.resume('events').")
     pulse.query("SELECT pulse.resume('events')")
     wait_status(pulse, "ok")
 

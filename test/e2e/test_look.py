@@ -106,8 +106,9 @@ def test_preview_of_a_pipeline_that_has_not_started(pulse):
             assert [sorted(event) for _, event in found] == [["event_id", "user_id"]] * len(expected)
             session.execute("SELECT pulse.drop_pipeline('copy')")
         session.execute("SELECT pulse.create_pipeline('copy', ARRAY[%s], 'public.copy')", (pulse.topic + "-none",))
-        with pytest.raises(errors.UndefinedObject, match="does not exist"):
+        with pytest.raises(errors.UndefinedObject, match="does not exist") as refused:
             session.execute("SELECT * FROM pulse.preview('copy')")
+        assert refused.value.diag.message_hint == "Create the topic, or mend the name: pulse never creates topics."
 
 
 @ONE_PARTITION

@@ -130,7 +130,8 @@ def test_a_topic_that_is_not_there_is_named_while_the_others_are_read(pulse, bro
     create(pulse, "half", [pulse.topic, f"{pulse.topic}-missing"], "public.half")
     broker.produce(pulse.topic, [event(event_id="1")])
     pulse.wait_for("SELECT count(*) = 1 FROM public.half")
-    pulse.wait_for("SELECT (state, reason) = ('retrying', %s) FROM pulse.stat_pipeline WHERE pipeline = 'half'", timeout=90,
+    pulse.wait_for("SELECT (state, reason) = ('retrying', %s) AND hint LIKE 'Create the topic, or mend the name%%' "
+                   "FROM pulse.stat_pipeline WHERE pipeline = 'half'", timeout=90,
                    parameters=(f'topic "{pulse.topic}-missing" does not exist',))
     assert pulse.value("SELECT status FROM pulse.health() WHERE pipeline = 'half'") == "stalled"
     broker.produce(pulse.topic, [event(event_id="2")])

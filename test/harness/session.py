@@ -14,6 +14,7 @@ from .place import Failed, wait_until
 from .postgres import Cluster, Installation, locked
 
 TOPIC = "events"
+DEAD_LETTER_TOPIC = "events_dlq"
 PARTITIONS = 3
 
 
@@ -44,13 +45,17 @@ class Session:
         self.cluster.configure(reload=False, pulse__brokers=self.broker.address)
         self.cluster.restart()
         self.broker.wait_ready()
-        if TOPIC not in self.broker.topics():
-            # Events of other days keep their times as the records' own: no age is too old.
-            self.broker.create_topic(TOPIC, PARTITIONS, retention_ms=-1)
+        self.make_topic(TOPIC)
+        self.make_topic(DEAD_LETTER_TOPIC)
         if fresh:
             self.cluster.create_database()
             self.cluster.query("CREATE EXTENSION pulse")
         return self
+
+    def make_topic(self, name):
+        if name not in self.broker.topics():
+            # Events of other days keep their times as the records' own: no age is too old.
+            self.broker.create_topic(name, PARTITIONS, retention_ms=-1)
 
     def require(self):
         if not self.cluster.running():
@@ -148,8 +153,9 @@ def produce():
                                                          "hours") if os.environ.get(name.upper())}
     # Another seed each time unless one is named: the same one again would be duplicates only.
     asked.setdefault("seed", time.time_ns() % 1_000_000_007)
-    sender = events.start_producer(session.broker.address, os.environ.get("TOPIC") or TOPIC,
-                                   int(os.environ.get("N") or 100_000), **asked)
+    topic = os.environ.get("TOPIC") or TOPIC
+    session.make_topic(topic)
+    sender = events.start_producer(session.broker.address, topic, int(os.environ.get("N") or 100_000), **asked)
     if sender.wait() != 0:
         raise Failed("the producer failed")
 
