@@ -29,6 +29,7 @@ KNOWN += [event("owl", 10 * DAY - 10 * MINUTE), event("lark", 27 * DAY - 15 * MI
 
 # What arrives, one run after the other. Days are counted from a Monday.
 ARRIVALS = {
+    "a session of three events gets a fourth": [event("user-1", 4 * DAY + HOUR + 5 * MINUTE, "payment")],
     "a session goes on behind midnight": [event("owl", 10 * DAY + 10 * MINUTE, "product_view")],
     "two sessions become one, and the later day loses the only one it had": [event("lark", 27 * DAY + 2 * MINUTE)],
     "exactly the timeout is no silence yet": [event("edge", 14 * DAY)],
