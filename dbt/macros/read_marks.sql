@@ -5,7 +5,29 @@
 {#- Held until the model is committed, and taken before its marks: of two runs at once the later one waits here and
     then reads what the earlier one has left to do. Both would write the same events otherwise. -#}
 {% macro one_run_at_a_time() -%}
-  {%- do run_query("select pg_advisory_xact_lock(hashtextextended('dbt run of " ~ this ~ "', 0))") -%}
+  {%- do run_query("select pg_advisory_xact_lock(" ~ lock_of(this) ~ ")") -%}
+  {%- set seen = run_query("
+      select
+          current_setting('transaction_isolation') as isolation,
+          exists(select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() and granted) as is_held
+  ").rows[0] -%}
+  {%- if seen['isolation'] != 'read committed' -%}
+    {{ exceptions.raise_compiler_error(
+        "What is read must be newer than the marks up to which it is read: use read committed, not "
+        ~ seen['isolation']) }}
+  {%- elif not seen['is_held'] -%}
+    {{ exceptions.raise_compiler_error(
+        "Marks and what is written by them must be of one transaction: use a profile without autocommit") }}
+  {%- endif -%}
+{%- endmacro %}
+
+{#- For a model that reads another one in two statements: no run changes that one in between. -#}
+{% macro keep_still(relation) -%}
+  {%- do run_query("select pg_advisory_xact_lock_shared(" ~ lock_of(relation) ~ ")") -%}
+{%- endmacro %}
+
+{% macro lock_of(relation) -%}
+  hashtextextended('dbt run of {{ relation }}', 0)
 {%- endmacro %}
 
 {#- Everything ingested before this is committed. Without the extension a guess: nobody takes longer
@@ -15,17 +37,9 @@
     {{ return("'infinity'::timestamptz") }}
   {%- endif -%}
   {%- do one_run_at_a_time() -%}
-  {%- set seen = run_query("
-      select
-          current_setting('transaction_isolation') as isolation,
-          to_regprocedure('pulse.ingest_horizon()') is not null as has_pulse
-  ").rows[0] -%}
-  {%- if seen['isolation'] != 'read committed' -%}
-    {{ exceptions.raise_compiler_error(
-        "The horizon must be older than the snapshot that reads up to it: use read committed, not "
-        ~ seen['isolation']) }}
-  {%- endif -%}
-  {%- if seen['has_pulse'] -%}
+  {%- set has_pulse = run_query(
+      "select to_regprocedure('pulse.ingest_horizon()') is not null as has_pulse").rows[0]['has_pulse'] -%}
+  {%- if has_pulse -%}
     {%- set horizon = 'pulse.ingest_horizon()' -%}
   {%- else -%}
     {%- set horizon = "clock_timestamp() - interval '" ~ var('pulse__commit_delay_minutes') ~ " minutes'" -%}
@@ -51,13 +65,15 @@
   {%- if not execute -%}
     {{ return("'infinity'::date") }}
   {%- endif -%}
+  {%- set since = read_since(this, 'last_ingested_at') -%}
+  {%- do keep_still(relation) -%}
   {#- Behind an OFFSET, or min() would be looked for from the first day of the table on, row after row. #}
   {%- set first = run_query("
       select coalesce(min(first_day)::text, 'infinity') as first
       from (
           select " ~ day ~ " as first_day
           from " ~ relation ~ "
-          where last_ingested_at > " ~ read_since(this, 'last_ingested_at') ~ "
+          where last_ingested_at > " ~ since ~ "
           offset 0
       ) as changed").rows[0]['first'] -%}
   {{ return("'" ~ first ~ "'::date") }}

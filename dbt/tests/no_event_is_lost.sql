@@ -1,5 +1,6 @@
--- Each day has all the events that pulse had written up to the newest one taken in, and the models agree on how many
--- there are. They may have more than the source, from which retention has dropped what they keep.
+-- Each day has all the events that pulse had written up to the newest one taken in, and the models agree on how
+-- many there are, each up to the newest one that it has taken in itself. They may have more than the source, from
+-- which retention has dropped what they keep.
 with written as (
 
     select
@@ -23,10 +24,20 @@ sessionized as (
 
 totals as (
 
+    {%- for model in ('fct_sessions', 'int_user_days') %}
+    {% if not loop.first %}
+    union all
+
+    {% endif -%}
     select
-        (select coalesce(sum(events), 0) from sessionized) as sessionized,
-        (select coalesce(sum(events), 0) from {{ ref('fct_sessions') }}) as in_sessions,
-        (select coalesce(sum(events), 0) from {{ ref('int_user_days') }}) as in_user_days
+        '{{ model }}' as model,
+        (
+            select count(*)
+            from {{ ref('int_events_sessionized') }}
+            where ingested_at <= (select max(taken_in.last_ingested_at) from {{ ref(model) }} as taken_in)
+        ) as sessionized,
+        (select coalesce(sum(events), 0) from {{ ref(model) }}) as found
+    {%- endfor %}
 
 )
 
@@ -41,17 +52,8 @@ where written.events > coalesce(sessionized.events, 0)
 union all
 
 select
-    'in fct_sessions' as what,
+    'in ' || model as what,
     sessionized as expected,
-    in_sessions as found
+    found
 from totals
-where sessionized <> in_sessions
-
-union all
-
-select
-    'in int_user_days' as what,
-    sessionized as expected,
-    in_user_days as found
-from totals
-where sessionized <> in_user_days
+where sessionized <> found

@@ -82,6 +82,15 @@ def test_repeatable_read_is_refused(store, make_dbt):
     assert "use read committed" in results["model.pulse.int_events_sessionized"]["message"]
 
 
+def test_autocommit_is_refused(store, make_dbt, tmp_path):
+    """The lock of a model would be gone before what it is for."""
+    profile = (place.ROOT / "dbt" / "profiles.yml").read_text().replace("      type: postgres\n", "      type: postgres\n      autocommit: true\n")
+    (tmp_path / "profiles.yml").write_text(profile)
+    dbt = make_dbt(store.cluster, dbname=store.dbname)
+    results = dbt.invoke("run", "--profiles-dir", str(tmp_path), ok=False)
+    assert "without autocommit" in results["model.pulse.int_events_sessionized"]["message"]
+
+
 def test_models_do_without_compiled_plans(store, make_dbt):
     """Whose making takes longer than a small run; PostgreSQL would compile by default, part by part of a partitioned table."""
     store.query(f"ALTER DATABASE {store.dbname} SET jit = on")
