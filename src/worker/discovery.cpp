@@ -267,7 +267,7 @@ Discovery::TakeProbe(KnownPipeline *known, const ingest::WatchAnswer &answer)
         known->assignment_version = NextAssignment();
     for (const ingest::PartitionWatermarks &entry : answer.watermarks)
         known->highs[{entry.topic, entry.partition}] = entry.high;
-    if (WaitsFor(*known).empty())
+    if (WaitsFor(*known).reason.empty())
         known->waiting_since = GetCurrentTimestamp();
     known->missing_topics = answer.missing_topics;
     PublishWatermarks(known->name, answer.watermarks);

@@ -14,26 +14,20 @@ namespace {
 // Until then a topic may be on its way: being made, or made again.
 constexpr int64_t kWaitingLong = 30000000;
 
-// What ends the wait that WaitsFor() names.
-std::string
-HintWhileWaiting(const KnownPipeline &known)
-{
-    for (const auto &[partition, text] : known.in_trouble)
-        if (!known.partitions.contains(partition))
-            return ingest::HintFor(text);
-    return known.missing_topics.empty() ? "" : ingest::HintFor(*known.missing_topics.begin());
-}
-
 } // namespace
 
-std::string
+Awaited
 WaitsFor(const KnownPipeline &known)
 {
     for (const auto &[partition, text] : known.in_trouble)
         if (!known.partitions.contains(partition))
-            return "to begin it waits for " +
-                   ingest::Describe({partition.first, partition.second, text});
-    return known.missing_topics.empty() ? "" : ingest::Describe(*known.missing_topics.begin());
+            return {"to begin it waits for " +
+                        ingest::Describe({partition.first, partition.second, text}),
+                    ingest::HintFor(text)};
+    if (known.missing_topics.empty())
+        return {};
+    const auto &missing = *known.missing_topics.begin();
+    return {ingest::Describe(missing), ingest::HintFor(missing)};
 }
 
 Result<kafka::Config>
@@ -55,7 +49,7 @@ PublishPipeline(const KnownPipeline &known)
 {
     using pg::State;
     State state = State::kRunning;
-    const std::string awaited = WaitsFor(known);
+    const Awaited awaited = WaitsFor(known);
     std::string reason = known.reason;
     std::string hint = known.hint;
     if (known.desired_state != "running") {
@@ -83,13 +77,13 @@ PublishPipeline(const KnownPipeline &known)
         hint = known.start_error.hint;
     } else if (known.partitions.empty()) {
         state = State::kStarting;
-        reason = awaited.empty() ? "looking for partitions" : awaited;
-        hint = HintWhileWaiting(known);
-    } else if (!awaited.empty()) {
+        reason = awaited.reason.empty() ? "looking for partitions" : awaited.reason;
+        hint = awaited.hint;
+    } else if (!awaited.reason.empty()) {
         if (GetCurrentTimestamp() - known.waiting_since > kWaitingLong)
             state = State::kRetrying;
-        reason = awaited;
-        hint = HintWhileWaiting(known) +
+        reason = awaited.reason;
+        hint = awaited.hint +
                " Other topics go on, and it does as soon as it can be read; one that is gone for "
                "good must leave the pipeline: drop it and create it without.";
     } else if (!known.spread_error.empty()) {

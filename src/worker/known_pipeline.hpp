@@ -64,8 +64,12 @@ Result<kafka::Config> ConfigOf(const KnownPipeline &known);
 // Different from every number an earlier coordinator gave out.
 int64_t NextAssignment();
 
-// Why a topic, or a partition of one, has not begun; empty = all have.
-std::string WaitsFor(const KnownPipeline &known);
+// Why a topic, or a partition of one, has not begun, and what ends the wait; empty = all have.
+struct Awaited {
+    std::string reason;
+    std::string hint;
+};
+Awaited WaitsFor(const KnownPipeline &known);
 
 // Its state as pulse.stat_pipeline and the waiting functions see it.
 void PublishPipeline(const KnownPipeline &known);
